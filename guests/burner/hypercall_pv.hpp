@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Hypercalls of a 64-bit PV guest, through the page that Xen fills in when it builds the domain.
+#pragma once
+
+#include <cstdint>
+
+// Xen's headers want the fixed-width types before them, and the version of the interface that we speak.
+#define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
+// clang-format off
+#include <xen/xen.h>
+#include <xen/sched.h>
+#include <xen/vcpu.h>
+// clang-format on
+
+namespace nemesis::pv {
+
+/// Result as Xen gives it: negative errno, or ≥ 0.  Unused arguments are ignored by Xen.
+template <unsigned kNumber>
+inline long hypercall(std::uint64_t first, std::uint64_t second = 0, std::uint64_t third = 0) {
+  long result;
+  asm volatile("call hypercall_page + %c[offset]"
+               : "=a"(result), "+D"(first), "+S"(second), "+d"(third)
+               : [offset] "i"(kNumber * 32)
+               : "rcx", "r10", "r11", "memory");
+  return result;
+}
+
+template <typename T>
+[[nodiscard]] inline std::uint64_t address(T* pointer) {
+  return reinterpret_cast<std::uint64_t>(pointer);
+}
+
+}  // namespace nemesis::pv

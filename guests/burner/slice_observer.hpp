@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// How a vCPU sees its own timeslices, by its own clock alone.
+//
+// The clock is looked at after each chunk of work.  A step longer than the threshold means that the vCPU was off its
+// pCPU somewhere in that chunk.  Such a step still holds one chunk's worth of running; as the chunk's place in the
+// step is unknown, the running mean of undisturbed chunks is counted as run and the rest as the gap.  Invariant:
+// ran_ns + gap_ns = last clock − first clock, exactly.
+//
+// The threshold must lie above an undisturbed chunk and below the shortest preemption.  Under QEMU's icount all pCPUs
+// take turns in one instruction stream, so an undisturbed vCPU already sees steps of up to (pCPUs − 1) turns.
+#pragma once
+
+#include <cstdint>
+
+#include "nemesis/report_page.hpp"
+
+namespace nemesis {
+
+class SliceObserver {
+ public:
+  constexpr SliceObserver(std::uint64_t gap_threshold_ns, std::uint64_t start_ns)
+      : gap_threshold_ns_(gap_threshold_ns) {
+    report_.clock_ns = start_ns;
+    report_.slices = 1;
+  }
+
+  /// One chunk was finished; the clock now reads now_ns.  A clock that stepped back (a few ns, between pCPUs) counts
+  /// as no time.
+  constexpr void chunk_done(std::uint64_t now_ns) {
+    ++report_.work;
+    if (now_ns <= report_.clock_ns) return;
+    const std::uint64_t step_ns = now_ns - report_.clock_ns;
+    report_.clock_ns = now_ns;
+    if (step_ns <= gap_threshold_ns_) {
+      report_.ran_ns += step_ns;
+      learn_chunk(step_ns);
+      return;
+    }
+    const std::uint64_t gap_ns = step_ns - chunk_ns();
+    ++report_.slices;
+    report_.ran_ns += chunk_ns();
+    report_.gap_ns += gap_ns;
+    if (gap_ns > report_.longest_gap_ns) report_.longest_gap_ns = gap_ns;
+  }
+
+  [[nodiscard]] constexpr const GuestReport& report() const { return report_; }
+
+  /// Mean duration of an undisturbed chunk; at most the threshold.
+  [[nodiscard]] constexpr std::uint64_t chunk_ns() const { return chunk_scaled_ns_ / kScale; }
+
+ private:
+  static constexpr std::uint64_t kScale = 16;  // also the weight of history in the mean
+
+  constexpr void learn_chunk(std::uint64_t step_ns) {
+    if (chunk_scaled_ns_ == 0) {
+      chunk_scaled_ns_ = step_ns * kScale;
+    } else {
+      chunk_scaled_ns_ = chunk_scaled_ns_ - chunk_scaled_ns_ / kScale + step_ns;
+    }
+  }
+
+  std::uint64_t gap_threshold_ns_;
+  std::uint64_t chunk_scaled_ns_ = 0;
+  GuestReport report_{};
+};
+
+}  // namespace nemesis
