@@ -5,7 +5,8 @@
 
 #include <cstdint>
 
-// Xen's headers want the fixed-width types before them, and the version of the interface that we speak.
+// Xen's headers want the fixed-width types before them, and the version of the interface that we
+// speak.
 #define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
 // clang-format off
 #include <xen/xen.h>

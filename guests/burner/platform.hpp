@@ -3,8 +3,9 @@
 // What a workload may ask of the guest it runs in.  One kind of guest is one entry_<kind>.S and one
 // platform_<kind>.cpp behind this page; a workload knows only this page.
 //
-// Course of a guest: the entry sets a stack and calls platform_main on vCPU 0, which prepares the machine, checks the
-// parameters, brings up the other vCPUs and ends in run_workload, as each of them does.
+// Course of a guest: the entry sets a stack and calls platform_main on vCPU 0, which prepares the
+// machine, checks the parameters, brings up the other vCPUs and ends in run_workload, as each of
+// them does.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,8 @@ namespace platform {
 /// The vCPU's own clock: Xen system time, ns.  vcpu must be the caller.
 [[nodiscard]] std::uint64_t clock_ns(std::uint32_t vcpu);
 
-/// Copies the vCPU's runstate times into report.runstate_ns, the current state's brought forward to report.clock_ns.
-/// vcpu must be the caller.
+/// Copies the vCPU's runstate times into report.runstate_ns, the current state's brought forward to
+/// report.clock_ns. vcpu must be the caller.
 void add_runstate(std::uint32_t vcpu, GuestReport& report);
 
 /// Leaves the reason in the report page and shuts the domain down as crashed.
@@ -31,6 +32,7 @@ void add_runstate(std::uint32_t vcpu, GuestReport& report);
 }  // namespace platform
 
 /// The workload: one source file in workloads/ defines it; called once on every vCPU.
-[[noreturn]] void run_workload(std::uint32_t vcpu, const GuestParameters& parameters, ReportSlot& slot);
+[[noreturn]] void run_workload(std::uint32_t vcpu, const GuestParameters& parameters,
+                               ReportSlot& slot);
 
 }  // namespace nemesis

@@ -2,8 +2,8 @@
 //
 // The platform as a 64-bit PV guest.
 //
-// Events stay masked and no trap table is registered: a fault of ours has no handler, so Xen kills the domain as
-// crashed, and the controller sees it.
+// Events stay masked and no trap table is registered: a fault of ours has no handler, so Xen kills
+// the domain as crashed, and the controller sees it.
 #include "hypercall_pv.hpp"
 #include "platform.hpp"
 
@@ -46,7 +46,9 @@ alignas(64) vcpu_runstate_info_t runstate_areas[kMaxGuestVcpus];
 
 vcpu_guest_context_t secondary_context;
 
-const shared_info_t& shared_info() { return *reinterpret_cast<const shared_info_t*>(shared_info_bytes); }
+const shared_info_t& shared_info() {
+  return *reinterpret_cast<const shared_info_t*>(shared_info_bytes);
+}
 
 std::uint64_t read_tsc() {
   std::uint32_t low;
@@ -55,7 +57,9 @@ std::uint64_t read_tsc() {
   return (std::uint64_t{high} << 32) | low;
 }
 
-void compiler_barrier() { asm volatile("" : : : "memory"); }
+void compiler_barrier() {
+  asm volatile("" : : : "memory");
+}
 
 void map_shared_info(const start_info_t& start_info) {
   const long result = hypercall<__HYPERVISOR_update_va_mapping>(
@@ -108,8 +112,9 @@ void start_vcpu(std::uint32_t vcpu, const start_info_t& start_info) {
 
 namespace platform {
 
-// Xen bumps `version` to odd before it changes the record and to even after; the record belongs to the pCPU that the
-// vCPU runs on, so a move to another pCPU between the reads shows as a changed version too.
+// Xen bumps `version` to odd before it changes the record and to even after; the record belongs to
+// the pCPU that the vCPU runs on, so a move to another pCPU between the reads shows as a changed
+// version too.
 std::uint64_t clock_ns(std::uint32_t vcpu) {
   const volatile vcpu_time_info_t& time = shared_info().vcpu_info[vcpu].time;
   for (;;) {
@@ -123,12 +128,14 @@ std::uint64_t clock_ns(std::uint32_t vcpu) {
     compiler_barrier();
     if ((version & 1) != 0 || version != time.version) continue;
     delta = shift >= 0 ? delta << shift : delta >> -shift;
-    return system_time_ns + static_cast<std::uint64_t>((static_cast<unsigned __int128>(delta) * multiplier) >> 32);
+    return system_time_ns +
+           static_cast<std::uint64_t>((static_cast<unsigned __int128>(delta) * multiplier) >> 32);
   }
 }
 
 void add_runstate(std::uint32_t vcpu, GuestReport& report) {
-  // Xen writes the area when it puts the vCPU on a pCPU, so an unchanged entry time means an undisturbed copy.
+  // Xen writes the area when it puts the vCPU on a pCPU, so an unchanged entry time means an
+  // undisturbed copy.
   const volatile vcpu_runstate_info_t& area = runstate_areas[vcpu];
   std::uint64_t entry_ns;
   int state;
@@ -160,8 +167,11 @@ void fail(GuestFailure failure, std::uint64_t detail) {
 void platform_main(start_info_t* start_info) {
   nemesis::map_shared_info(*start_info);
   const nemesis::GuestParameters& parameters = nemesis::checked_parameters();
-  for (std::uint32_t vcpu = 1; vcpu < parameters.vcpus; ++vcpu) nemesis::start_vcpu(vcpu, *start_info);
+  for (std::uint32_t vcpu = 1; vcpu < parameters.vcpus; ++vcpu)
+    nemesis::start_vcpu(vcpu, *start_info);
   nemesis::enter_workload(0);
 }
 
-void platform_secondary(std::uint32_t vcpu) { nemesis::enter_workload(vcpu); }
+void platform_secondary(std::uint32_t vcpu) {
+  nemesis::enter_workload(vcpu);
+}

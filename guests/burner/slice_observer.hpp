@@ -2,13 +2,15 @@
 //
 // How a vCPU sees its own timeslices, by its own clock alone.
 //
-// The clock is looked at after each chunk of work.  A step longer than the threshold means that the vCPU was off its
-// pCPU somewhere in that chunk.  Such a step still holds one chunk's worth of running; as the chunk's place in the
-// step is unknown, the running mean of undisturbed chunks is counted as run and the rest as the gap.  Invariant:
-// ran_ns + gap_ns = last clock − first clock, exactly.
+// The clock is looked at after each chunk of work.  A step longer than the threshold means that the
+// vCPU was off its pCPU somewhere in that chunk.  Such a step still holds one chunk's worth of
+// running; as the chunk's place in the step is unknown, the running mean of undisturbed chunks is
+// counted as run and the rest as the gap.  Invariant: ran_ns + gap_ns = last clock − first clock,
+// exactly.
 //
-// The threshold must lie above an undisturbed chunk and below the shortest preemption.  Under QEMU's icount all pCPUs
-// take turns in one instruction stream, so an undisturbed vCPU already sees steps of up to (pCPUs − 1) turns.
+// The threshold must lie above an undisturbed chunk and below the shortest preemption.  Under
+// QEMU's icount all pCPUs take turns in one instruction stream, so an undisturbed vCPU already sees
+// steps of up to (pCPUs − 1) turns.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +27,8 @@ class SliceObserver {
     report_.slices = 1;
   }
 
-  /// One chunk was finished; the clock now reads now_ns.  A clock that stepped back (a few ns, between pCPUs) counts
-  /// as no time.
+  /// One chunk was finished; the clock now reads now_ns.  A clock that stepped back (a few ns,
+  /// between pCPUs) counts as no time.
   constexpr void chunk_done(std::uint64_t now_ns) {
     ++report_.work;
     if (now_ns <= report_.clock_ns) return;

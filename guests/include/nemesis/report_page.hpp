@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The page through which a guest and the controller talk: parameters in, the guest's own view of its timeslices out.
+// The page through which a guest and the controller talk: parameters in, the guest's own view of
+// its timeslices out.
 //
-// It is the first page of the guest's image, at guest pfn kReportPfn, so that the controller finds it without asking
-// the guest.  The image carries magic and format; the controller refuses an image that does not, writes the parameters
-// before the guest first runs, and afterwards maps the page read-only.
+// It is the first page of the guest's image, at guest pfn kReportPfn, so that the controller finds
+// it without asking the guest.  The image carries magic and format; the controller refuses an image
+// that does not, writes the parameters before the guest first runs, and afterwards maps the page
+// read-only.
 //
-// One slot per vCPU, written by that vCPU alone.  A slot holds two halves and a sequence word: half `sequence & 1` is
-// published, the writer fills the other one and then bumps the word.  A vCPU that loses its pCPU in the middle of a
-// write therefore leaves a whole, slightly older report behind; the reader copies the published half and starts again
-// when the word moved meanwhile.
+// One slot per vCPU, written by that vCPU alone.  A slot holds two halves and a sequence word: half
+// `sequence & 1` is published, the writer fills the other one and then bumps the word.  A vCPU that
+// loses its pCPU in the middle of a write therefore leaves a whole, slightly older report behind;
+// the reader copies the published half and starts again when the word moved meanwhile.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +24,8 @@ inline constexpr std::size_t kReportPageBytes = 4096;
 inline constexpr std::uint32_t kMaxGuestVcpus = 15;
 
 inline constexpr std::uint32_t kReportFormat = 1;
-inline constexpr std::uint64_t kReportMagic = 0x0073'6973'656d'656eULL;  // "nemesis\0", little endian
+inline constexpr std::uint64_t kReportMagic =
+    0x0073'6973'656d'656eULL;  // "nemesis\0", little endian
 
 /// Why a guest shut itself down as crashed.  Zero until then.
 enum class GuestFailure : std::uint32_t {
@@ -34,21 +37,23 @@ enum class GuestFailure : std::uint32_t {
 };
 
 struct GuestParameters {
-  std::uint64_t gap_threshold_ns;  ///< a longer step of the guest's clock between two chunks is a preemption
+  std::uint64_t
+      gap_threshold_ns;  ///< a longer step of the guest's clock between two chunks is a preemption
   std::uint64_t chunk_iterations;  ///< rounds of xorshift between two looks at the clock
   std::uint64_t seed;              ///< not zero
   std::uint32_t vcpus;             ///< vCPUs to bring up, 1 … kMaxGuestVcpus
   std::uint32_t reserved;
 };
 
-/// What one vCPU says of itself.  All times in ns of its own clock (pvclock), which no accounting of the scheduler's
-/// enters; the runstate times are the hypervisor's, as seen from inside, brought forward to clock_ns.
+/// What one vCPU says of itself.  All times in ns of its own clock (pvclock), which no accounting
+/// of the scheduler's enters; the runstate times are the hypervisor's, as seen from inside, brought
+/// forward to clock_ns.
 struct GuestReport {
-  std::uint64_t work;            ///< chunks finished
-  std::uint64_t clock_ns;        ///< the guest's clock (Xen system time) when this was written
-  std::uint64_t ran_ns;          ///< time outside gaps; ran_ns + gap_ns = clock_ns − first clock_ns
-  std::uint64_t slices;          ///< timeslices begun: preemptions seen, plus one
-  std::uint64_t gap_ns;          ///< time in gaps
+  std::uint64_t work;      ///< chunks finished
+  std::uint64_t clock_ns;  ///< the guest's clock (Xen system time) when this was written
+  std::uint64_t ran_ns;    ///< time outside gaps; ran_ns + gap_ns = clock_ns − first clock_ns
+  std::uint64_t slices;    ///< timeslices begun: preemptions seen, plus one
+  std::uint64_t gap_ns;    ///< time in gaps
   std::uint64_t longest_gap_ns;  ///< longest single gap
   std::uint64_t runstate_ns[4];  ///< running, runnable, blocked, offline
 };
@@ -92,21 +97,24 @@ inline void publish(ReportSlot& slot, const GuestReport& report) {
 
   const std::uint64_t next = __atomic_load_n(&slot.sequence, __ATOMIC_RELAXED) + 1;
   std::uint64_t* half = slot.halves[next & 1];
-  __atomic_thread_fence(__ATOMIC_RELEASE);  // the previous bump before the words that overwrite its predecessor
+  __atomic_thread_fence(
+      __ATOMIC_RELEASE);  // the previous bump before the words that overwrite its predecessor
   for (std::size_t i = 0; i < kReportWords; ++i) {
     __atomic_store_n(&half[i], words[i], __ATOMIC_RELAXED);
   }
   __atomic_store_n(&slot.sequence, next, __ATOMIC_RELEASE);
 }
 
-/// Reader's side.  False when the sequence moved during each of `attempts` copies; `report` is then not touched.
-/// A slot never published reads as zeros.
-[[nodiscard]] inline bool read_report(const ReportSlot& slot, GuestReport& report, unsigned attempts = 1000) {
+/// Reader's side.  False when the sequence moved during each of `attempts` copies; `report` is then
+/// not touched. A slot never published reads as zeros.
+[[nodiscard]] inline bool read_report(const ReportSlot& slot, GuestReport& report,
+                                      unsigned attempts = 1000) {
   for (unsigned attempt = 0; attempt < attempts; ++attempt) {
     const std::uint64_t sequence = __atomic_load_n(&slot.sequence, __ATOMIC_ACQUIRE);
     const std::uint64_t* half = slot.halves[sequence & 1];
     std::uint64_t words[kReportWords];
-    for (std::size_t i = 0; i < kReportWords; ++i) words[i] = __atomic_load_n(&half[i], __ATOMIC_RELAXED);
+    for (std::size_t i = 0; i < kReportWords; ++i)
+      words[i] = __atomic_load_n(&half[i], __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (__atomic_load_n(&slot.sequence, __ATOMIC_RELAXED) == sequence) {
       __builtin_memcpy(&report, words, sizeof(words));

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "domain_builder.hpp"
+
+#include <cerrno>
+#include <utility>
+
+namespace nemesis {
+
+namespace {
+
+/// The error of the libxenctrl call that just failed for the domain called name.
+Error failure(ToolLog& log, const std::string& name, const std::string& step) {
+  const int errnum = errno;
+  const std::string told = log.take();
+  return Error{errnum, "domain " + name + ": " + step + (told.empty() ? "" : ": " + told)};
+}
+
+}  // namespace
+
+Result<OwnedDomain> OwnedDomain::create(xc_interface* xch, ToolLog& log, const DomainSpec& spec,
+                                        const xen_domctl_createdomain& configuration) {
+  xen_domctl_createdomain created = configuration;
+  created.max_vcpus = spec.vcpus;
+  std::uint32_t id = 0;  // 0: Xen picks one
+  if (xc_domain_create(xch, &id, &created) != 0) return failure(log, spec.name, "xc_domain_create");
+
+  OwnedDomain domain(xch, id);
+  // A page table and a start-info page come on top of nothing here: the builder takes them from
+  // memory_kib.
+  if (xc_domain_setmaxmem(xch, id, spec.memory_kib) != 0)
+    return failure(log, spec.name, "xc_domain_setmaxmem");
+  if (xc_domain_max_vcpus(xch, id, spec.vcpus) != 0)
+    return failure(log, spec.name, "xc_domain_max_vcpus");
+  // Emulated, every look at the clock would trap: slow, and seen by the scheduler under test.
+  if (xc_domain_set_tsc_info(xch, id, TSC_MODE_NEVER_EMULATE, 0, 0, 0) != 0) {
+    return failure(log, spec.name, "xc_domain_set_tsc_info");
+  }
+  return domain;
+}
+
+OwnedDomain::OwnedDomain(OwnedDomain&& other) noexcept
+    : xch_(other.xch_), id_(other.id_), owned_(std::exchange(other.owned_, false)) {}
+
+OwnedDomain::~OwnedDomain() {
+  if (owned_) xc_domain_destroy(xch_, id_);
+}
+
+DomainId OwnedDomain::release() {
+  owned_ = false;
+  return id_;
+}
+
+Status hand_over(const BuildContext& context, const DomainSpec& spec, DomainId id, xen_pfn_t frame,
+                 const GuestParameters& parameters) {
+  auto page = ForeignPage::map(context.memory, id, frame, true);
+  if (!page) return page.error();
+  ReportHeader& header = static_cast<ReportPage*>(page->data())->header;
+  if (header.magic != kReportMagic || header.format != kReportFormat) {
+    return Error{EINVAL, "domain " + spec.name + ": image " + spec.image +
+                             " does not open with a report page of format " +
+                             std::to_string(kReportFormat) +
+                             "; build it and the controller together"};
+  }
+  header.parameters = parameters;
+  return Done{};
+}
+
+Result<BuiltDomain> build_pv_domain(const BuildContext& context, const DomainSpec& spec,
+                                    const GuestParameters& parameters,
+                                    std::span<const std::byte> image) {
+  xen_domctl_createdomain configuration{};
+  configuration.max_evtchn_port = 127;
+  configuration.max_grant_frames = 1;
+  configuration.max_maptrack_frames = 0;
+  configuration.grant_opts = XEN_DOMCTL_GRANT_version(1);
+  auto domain = OwnedDomain::create(context.xch, context.log, spec, configuration);
+  if (!domain) return domain.error();
+
+  // No console, no xenstore: their event channels stay 0 and their pages unheeded.
+  const DomainImageHandle dom(xc_dom_allocate(context.xch, "", nullptr));
+  if (!dom) return failure(context.log, spec.name, "xc_dom_allocate");
+  dom->container_type = xc_dom_image::XC_DOM_PV_CONTAINER;
+  dom->max_vcpus = spec.vcpus;
+  const auto memory_mib = static_cast<unsigned>(spec.memory_kib / 1024);
+
+  const char* step = nullptr;
+  if (xc_dom_kernel_mem(dom.get(), image.data(), image.size()) != 0) {
+    step = "xc_dom_kernel_mem";
+  } else if (xc_dom_boot_xen_init(dom.get(), context.xch, domain->id()) != 0) {
+    step = "xc_dom_boot_xen_init";
+  } else if (xc_dom_parse_image(dom.get()) != 0) {
+    step = "xc_dom_parse_image";
+  } else if (xc_dom_mem_init(dom.get(), memory_mib) != 0) {
+    step = "xc_dom_mem_init";
+  } else if (xc_dom_boot_mem_init(dom.get()) != 0) {
+    step = "xc_dom_boot_mem_init";
+  } else if (xc_dom_build_image(dom.get()) != 0) {
+    step = "xc_dom_build_image";
+  } else if (xc_dom_boot_image(dom.get()) != 0) {
+    step = "xc_dom_boot_image";
+  }
+  if (step != nullptr) return failure(context.log, spec.name, step);
+
+  const xen_pfn_t frame = xc_dom_p2m(dom.get(), kReportPfn);
+  if (const Status status = hand_over(context, spec, domain->id(), frame, parameters); !status) {
+    return status.error();
+  }
+  auto report = ForeignPage::map(context.memory, domain->id(), frame, false);
+  if (!report) return report.error();
+  return BuiltDomain{std::move(*domain), std::move(*report)};
+}
+
+}  // namespace nemesis

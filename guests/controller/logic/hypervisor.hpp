@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// What the controller wants of a hypervisor, in its own words.  XenHypervisor does it with
+// libxenctrl; the unit tests have one of their own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nemesis/report_page.hpp"
+#include "result.hpp"
+#include "scenario.hpp"
+
+namespace nemesis {
+
+using DomainId = std::uint32_t;
+inline constexpr DomainId kDom0Id = 0;
+
+struct HostInfo {
+  std::string xen_version;  ///< as in "4.17.5"
+  std::string xen_build;    ///< build id in hex, or changeset; may be empty
+  std::string scheduler;    ///< as in "credit2"
+  std::uint32_t pcpus = 0;
+  std::uint64_t cpu_khz = 0;
+  std::uint64_t total_kib = 0;
+};
+
+struct SchedParameters {
+  std::uint16_t cap_percent = 0;
+  std::uint16_t weight = 0;
+};
+
+struct DomainUsage {
+  DomainId id = 0;
+  std::uint64_t cpu_ns = 0;
+  std::string_view state;  ///< dying, crashed, shutdown, paused, blocked, running, runnable
+};
+
+struct GroupDomainUsage {
+  DomainId id = 0;
+  std::uint32_t weight = 0;
+  std::uint64_t usage_ns = 0;
+  std::uint64_t nr_periods = 0;
+  std::uint64_t nr_throttled = 0;
+  std::uint64_t throttled_ns = 0;
+};
+
+struct GroupUsage {
+  DomainId master = 0;
+  std::uint64_t now_ns = 0;
+  std::uint32_t cap_percent = 0;
+  std::uint32_t weight = 0;
+  std::uint64_t usage_ns = 0;
+  std::uint64_t nr_periods = 0;
+  std::uint64_t nr_throttled = 0;
+  std::uint64_t throttled_ns = 0;
+  std::vector<GroupDomainUsage> domains;  ///< the master first
+};
+
+/// Every Error carries the hypercall's errno unchanged.
+class Hypervisor {
+ public:
+  Hypervisor() = default;
+  Hypervisor(const Hypervisor&) = delete;
+  Hypervisor& operator=(const Hypervisor&) = delete;
+  virtual ~Hypervisor() = default;
+
+  [[nodiscard]] virtual Result<HostInfo> host() = 0;
+
+  /// Builds the domain, paused, with its cap, weight, affinity and parameters; nothing is left of
+  /// one that fails.
+  [[nodiscard]] virtual Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
+                                                std::span<const std::byte> image) = 0;
+  [[nodiscard]] virtual Status pause(DomainId id) = 0;
+  [[nodiscard]] virtual Status unpause(DomainId id) = 0;
+  /// Returns when the domain is gone.
+  [[nodiscard]] virtual Status destroy(DomainId id) = 0;
+
+  [[nodiscard]] virtual Result<SchedParameters> parameters(DomainId id) = 0;
+  [[nodiscard]] virtual Status set_cap(DomainId id, std::uint16_t cap_percent) = 0;
+  [[nodiscard]] virtual Status set_weight(DomainId id, std::uint16_t weight) = 0;
+  [[nodiscard]] virtual Status set_affinity(DomainId id, const Affinity& pcpus) = 0;
+
+  [[nodiscard]] virtual Status join(DomainId master, DomainId member) = 0;
+  [[nodiscard]] virtual Status leave(DomainId master, DomainId member) = 0;
+  [[nodiscard]] virtual Status dissolve(DomainId master) = 0;
+  [[nodiscard]] virtual Result<GroupUsage> group(DomainId master) = 0;
+
+  /// All domains, by one hypercall.
+  [[nodiscard]] virtual Result<std::vector<DomainUsage>> usage() = 0;
+  /// The page of a domain that create() made and destroy() has not taken away; else null.
+  [[nodiscard]] virtual const ReportPage* report_page(DomainId id) = 0;
+};
+
+}  // namespace nemesis

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "runner.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace nemesis {
+
+namespace {
+
+/// splitmix64's finaliser: seeds of neighbours have nothing in common.  Never zero, which xorshift
+/// could not leave.
+std::uint64_t mix(std::uint64_t seed) {
+  seed += 0x9e37'79b9'7f4a'7c15ULL;
+  seed = (seed ^ (seed >> 30)) * 0xbf58'476d'1ce4'e5b9ULL;
+  seed = (seed ^ (seed >> 27)) * 0x94d0'49bb'1331'11ebULL;
+  return (seed ^ (seed >> 31)) | 1;
+}
+
+}  // namespace
+
+Runner::Runner(const Scenario& scenario, Hypervisor& hypervisor, Clock& clock,
+               RecordWriter& records)
+    : scenario_(&scenario), hypervisor_(&hypervisor), clock_(&clock), records_(&records) {
+  domains_.push_back({std::string(kDom0Name), kDom0Id, 0});
+}
+
+Result<Runner> Runner::create(const Scenario& scenario, const ImageSource& images,
+                              Hypervisor& hypervisor, Clock& clock, RecordWriter& records) {
+  Runner runner(scenario, hypervisor, clock, records);
+  std::map<std::string, std::vector<std::byte>> loaded;
+  for (const DomainSpec& spec : scenario.domains) {
+    auto image = loaded.find(spec.image);
+    if (image == loaded.end()) {
+      auto bytes = images(spec.image);
+      if (!bytes) return bytes.error();
+      image = loaded.emplace(spec.image, std::move(*bytes)).first;
+    }
+    const auto id =
+        hypervisor.create(spec, mix(scenario.seed ^ mix(runner.domains_.size())), image->second);
+    if (!id) return id.error();
+    const auto parameters = hypervisor.parameters(*id);
+    if (!parameters) return parameters.error();
+    runner.domains_.push_back({spec.name, *id, spec.vcpus});
+    records.domain(spec, *id, *parameters);
+  }
+  return runner;
+}
+
+void Runner::run() {
+  t0_ns_ = (clock_->now_ns() / kStartGridNs + 1) * kStartGridNs;
+  records_->scenario(scenario_->name, t0_ns_);
+  for (std::size_t i = 0; i < scenario_->timeline.size(); ++i) {
+    const TimelineOp& op = scenario_->timeline[i];
+    clock_->sleep_until(t0_ns_ + op.t_ns);
+    do_op(i, op);
+  }
+}
+
+void Runner::do_op(std::size_t index, const TimelineOp& op) {
+  if (op.kind == OpKind::kEnd) return;
+  if (op.kind == OpKind::kSample) {
+    take_sample(index, op.label);
+    return;
+  }
+  const std::uint64_t start_ns = since_t0_ns();
+  const Status status = apply(op);
+  const std::uint64_t done_ns = since_t0_ns();
+  records_->op(index, op.kind, start_ns, done_ns, status ? 0 : status.error().errnum);
+}
+
+Status Runner::apply(const TimelineOp& op) {
+  switch (op.kind) {
+    case OpKind::kStart:
+    case OpKind::kUnpause:
+      return hypervisor_->unpause(id_of(op.domain));
+    case OpKind::kPause:
+      return hypervisor_->pause(id_of(op.domain));
+    case OpKind::kKill:
+      return hypervisor_->destroy(id_of(op.domain));
+    case OpKind::kJoin: {
+      Status status = hypervisor_->join(id_of(op.master), id_of(op.member));
+      if (status && std::find(masters_.begin(), masters_.end(), op.master) == masters_.end()) {
+        masters_.push_back(op.master);
+      }
+      return status;
+    }
+    case OpKind::kLeave:
+      return hypervisor_->leave(id_of(op.master), id_of(op.member));
+    case OpKind::kDissolve:
+      return hypervisor_->dissolve(id_of(op.master));
+    case OpKind::kCap:
+      return hypervisor_->set_cap(id_of(op.domain), op.cap_percent);
+    case OpKind::kWeight:
+      return hypervisor_->set_weight(id_of(op.domain), op.weight);
+    case OpKind::kAffinity:
+      return hypervisor_->set_affinity(id_of(op.domain), op.pcpus);
+    case OpKind::kSample:
+    case OpKind::kEnd:
+      break;
+  }
+  return Error{EINVAL, "not an op to apply"};
+}
+
+void Runner::take_sample(std::size_t index, const std::string& label) {
+  Sample sample;
+  sample.index = index;
+  sample.label = label;
+  sample.t_ns = since_t0_ns();
+  const auto usage = hypervisor_->usage();
+  sample.span_ns = since_t0_ns() - sample.t_ns;
+  if (!usage) {
+    records_->error(usage.error());
+    return;
+  }
+
+  for (const std::string& master : masters_) {
+    auto group = hypervisor_->group(id_of(master));
+    if (group) {
+      GroupSample entry{.master = name_of(group->master), .usage = std::move(*group), .names = {}};
+      for (const GroupDomainUsage& domain : entry.usage.domains)
+        entry.names.push_back(name_of(domain.id));
+      sample.groups.push_back(std::move(entry));
+    } else if (group.error().errnum != ENOENT && group.error().errnum != ESRCH) {
+      records_->error(group.error());
+    }
+  }
+
+  for (const Domain& domain : domains_) {
+    DomainSample entry{
+        .name = domain.name, .usage = {.id = domain.id, .cpu_ns = 0, .state = {}}, .guest = {}};
+    const auto found = std::find_if(usage->begin(), usage->end(),
+                                    [&](const DomainUsage& one) { return one.id == domain.id; });
+    if (found == usage->end()) {
+      entry.gone = true;
+    } else {
+      entry.usage = *found;
+      observe_guest(domain, entry);
+    }
+    sample.domains.push_back(std::move(entry));
+  }
+  records_->sample(sample);
+}
+
+void Runner::observe_guest(const Domain& domain, DomainSample& sample) {
+  const ReportPage* page = hypervisor_->report_page(domain.id);
+  if (page == nullptr) return;
+  sample.failure = page->header.failure;
+  for (std::uint32_t vcpu = 0; vcpu < domain.vcpus; ++vcpu) {
+    GuestReport report{};
+    if (!read_report(page->slots[vcpu], report)) {
+      records_->error({EAGAIN, domain.name + ": vCPU " + std::to_string(vcpu) +
+                                   ": its report would not hold still"});
+    }
+    sample.guest.push_back(report);
+  }
+}
+
+// The parser let no other name pass.
+DomainId Runner::id_of(const std::string& name) const {
+  return std::find_if(domains_.begin(), domains_.end(),
+                      [&](const Domain& domain) { return domain.name == name; })
+      ->id;
+}
+
+std::string Runner::name_of(DomainId id) const {
+  const auto found = std::find_if(domains_.begin(), domains_.end(),
+                                  [&](const Domain& domain) { return domain.id == id; });
+  return found == domains_.end() ? std::string("d").append(std::to_string(id)) : found->name;
+}
+
+}  // namespace nemesis

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The scenario as the controller is given it: JSON, compiled by the harness, times in ns from t0.
+//
+// The controller only does what it says; ranges checked here are those of the interfaces below, so
+// that a bad scenario is refused with the key's name before anything is built.  What Xen refuses (a
+// cap above 100 × vCPUs on credit2, an affinity to a pCPU that is not there) is Xen's to refuse.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "result.hpp"
+
+namespace nemesis {
+
+inline constexpr int kScenarioFormat = 1;
+inline constexpr std::string_view kDom0Name = "dom0";
+
+enum class DomainKind { kPv };
+
+/// pCPU numbers; none: any pCPU.
+using Affinity = std::optional<std::vector<std::uint32_t>>;
+
+struct DomainSpec {
+  std::string name;
+  DomainKind kind = DomainKind::kPv;
+  std::string image;
+  std::uint32_t vcpus = 1;
+  std::uint64_t memory_kib = 0;
+  std::uint16_t cap_percent = 0;  ///< of one pCPU; 0: none
+  std::uint16_t weight = 256;
+  Affinity affinity;
+  std::uint64_t gap_threshold_ns = 0;
+  std::uint64_t chunk_iterations = 0;
+};
+
+enum class OpKind {
+  kStart,
+  kPause,
+  kUnpause,
+  kKill,
+  kJoin,
+  kLeave,
+  kDissolve,
+  kCap,
+  kWeight,
+  kAffinity,
+  kSample,
+  kEnd,
+};
+
+[[nodiscard]] std::string_view name_of(OpKind kind);
+
+struct TimelineOp {
+  std::uint64_t t_ns = 0;  ///< from t0
+  OpKind kind = OpKind::kEnd;
+  std::string domain;  ///< start, pause, unpause, kill, cap, weight, affinity
+  std::string master;  ///< join, leave, dissolve
+  std::string member;  ///< join, leave
+  std::string label;   ///< sample
+  std::uint16_t cap_percent = 0;
+  std::uint16_t weight = 0;
+  Affinity pcpus;
+};
+
+struct Scenario {
+  std::string name;
+  std::uint64_t seed = 0;
+  std::vector<DomainSpec> domains;
+  std::vector<TimelineOp> timeline;  ///< t_ns never decreases; the last op, and only it, is kEnd
+};
+
+/// Errors name the key, as in `timeline[3].cap_percent: …`.
+[[nodiscard]] Result<Scenario> parse_scenario(std::string_view json);
+
+}  // namespace nemesis

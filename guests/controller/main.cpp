@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The controller: /init of dom0, and all that runs there.
+//
+// It makes ready, says so, waits for a scenario (a checkpoint is taken while it waits), does what
+// the scenario says, and ends the machine.  As process 1 it must not return: every way out goes by
+// the exit port, and should it crash, the kernel panics and the harness sees a crash.
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "clock.hpp"
+#include "fw_cfg.hpp"
+#include "port_io.hpp"
+#include "records.hpp"
+#include "runner.hpp"
+#include "scenario.hpp"
+#include "xen_hypervisor.hpp"
+
+namespace nemesis {
+
+namespace {
+
+constexpr std::uint8_t kRanToItsEnd = 0;
+constexpr std::uint8_t kGaveUp = 1;
+
+struct Mount {
+  const char* type;
+  const char* target;
+};
+constexpr Mount kMounts[] = {
+    {"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}, {"xenfs", "/proc/xen"}};
+
+Status mount_file_systems() {
+  for (const auto& [type, target] : kMounts) {
+    if (mkdir(target, 0755) != 0 && errno != EEXIST)
+      return Error{errno, std::string("mkdir ") + target};
+    if (mount(type, target, type, 0, nullptr) != 0 && errno != EBUSY) {
+      return Error{errno, std::string("mount ") + type + " at " + target +
+                              "; missing in the kernel's configuration?"};
+    }
+  }
+  return Done{};
+}
+
+Status control(FwCfgDevice& device, RecordWriter& records) {
+  if (const Status status = mount_file_systems(); !status) return status;
+  prctl(PR_SET_TIMERSLACK, 1UL);
+
+  SystemClock clock;
+  auto fw_cfg = FwCfg::create(device);
+  if (!fw_cfg) return fw_cfg.error();
+  auto hypervisor = XenHypervisor::open();
+  if (!hypervisor) return hypervisor.error();
+  const auto host = (*hypervisor)->host();
+  if (!host) return host.error();
+  records.hello(*host);
+  records.ready(clock.now_ns());
+
+  const auto text = wait_for_scenario(*fw_cfg, clock);
+  if (!text) return text.error();
+  const auto scenario = parse_scenario(*text);
+  if (!scenario) return scenario.error();
+  const ImageSource images = [&](const std::string& name) { return read_image(*fw_cfg, name); };
+  auto runner = Runner::create(*scenario, images, **hypervisor, clock, records);
+  if (!runner) return runner.error();
+  runner->run();
+  return Done{};
+}
+
+}  // namespace
+
+}  // namespace nemesis
+
+int main() {
+  using namespace nemesis;
+  const auto ports = PortIo::create();
+  if (!ports) return 1;  // no way to say so: the kernel's panic about its lost init must do
+  DebugconSink sink(*ports);
+  FwCfgPorts device(*ports);
+  RecordWriter records(sink);
+  const Status status = control(device, records);
+  if (!status) records.error(status.error());
+  records.end();
+  exit_machine(*ports, status ? kRanToItsEnd : kGaveUp);
+}

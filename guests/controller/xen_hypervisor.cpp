@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "xen_hypervisor.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+namespace nemesis {
+
+namespace {
+
+constexpr std::size_t kMaxDomains = 128;
+constexpr std::uint32_t kMaxGroupDomains = 64;
+
+// xen_domctl_sched_credit{,2}: a weight of 0 and a cap of ~0 leave the value as it is.
+constexpr std::uint16_t kKeepWeight = 0;
+constexpr std::uint16_t kKeepCap = 0xffff;
+
+const char* scheduler_name(int id) {
+  switch (id) {
+    case XEN_SCHEDULER_CREDIT:
+      return "credit";
+    case XEN_SCHEDULER_CREDIT2:
+      return "credit2";
+    case XEN_SCHEDULER_RTDS:
+      return "rtds";
+    case XEN_SCHEDULER_ARINC653:
+      return "arinc653";
+    case XEN_SCHEDULER_NULL:
+      return "null";
+    default:
+      return "unknown";
+  }
+}
+
+std::string_view state_name(std::uint32_t flags) {
+  if ((flags & XEN_DOMINF_dying) != 0) return "dying";
+  if ((flags & XEN_DOMINF_shutdown) != 0) {
+    const std::uint32_t reason = (flags >> XEN_DOMINF_shutdownshift) & XEN_DOMINF_shutdownmask;
+    return reason == SHUTDOWN_crash ? "crashed" : "shutdown";
+  }
+  if ((flags & XEN_DOMINF_paused) != 0) return "paused";
+  if ((flags & XEN_DOMINF_blocked) != 0) return "blocked";
+  return (flags & XEN_DOMINF_running) != 0 ? "running" : "runnable";
+}
+
+std::string hex(std::span<const unsigned char> bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+/// The build id in hex; a Xen linked without one has its changeset instead, or nothing.
+std::string xen_build(xc_interface* xch) {
+  constexpr std::size_t kMaxIdBytes = 64;
+  alignas(xen_build_id_t) unsigned char buffer[sizeof(xen_build_id_t) + kMaxIdBytes] = {};
+  auto* id = reinterpret_cast<xen_build_id_t*>(buffer);
+  id->len = kMaxIdBytes;
+  const int bytes = xc_version(xch, XENVER_build_id, id);
+  if (bytes > 0) return hex({id->buf, static_cast<std::size_t>(bytes)});
+
+  xen_changeset_info_t changeset{};
+  if (xc_version(xch, XENVER_changeset, &changeset) != 0) return {};
+  return changeset;
+}
+
+struct CpuMapFree {
+  void operator()(uint8_t* map) const { std::free(map); }  // as xc_cpumap_alloc took it from calloc
+};
+using CpuMap = std::unique_ptr<uint8_t, CpuMapFree>;
+
+}  // namespace
+
+Result<std::unique_ptr<XenHypervisor>> XenHypervisor::open() {
+  std::unique_ptr<XenHypervisor> self(new XenHypervisor);
+  self->xch_.reset(xc_interface_open(self->log_.logger(), self->log_.logger(), 0));
+  if (!self->xch_) return self->failure("xc_interface_open (not in dom0 of a Xen?)");
+  self->memory_.reset(xenforeignmemory_open(self->log_.logger(), 0));
+  if (!self->memory_) return self->failure("xenforeignmemory_open");
+  if (xc_sched_id(self->xch_.get(), &self->scheduler_id_) != 0) return self->failure("xc_sched_id");
+  self->infos_.resize(kMaxDomains);
+  return self;
+}
+
+Error XenHypervisor::failure(const char* call) {
+  const int errnum = errno;
+  const std::string told = log_.take();
+  return Error{errnum, std::string(call) + (told.empty() ? "" : ": " + told)};
+}
+
+Status XenHypervisor::outcome(int result, const char* call) {
+  if (result == 0) return Done{};
+  return failure(call);
+}
+
+Result<HostInfo> XenHypervisor::host() {
+  const int version = xc_version(xch_.get(), XENVER_version, nullptr);
+  xen_extraversion_t extra{};
+  xc_physinfo_t physinfo{};
+  if (version < 0 || xc_version(xch_.get(), XENVER_extraversion, &extra) != 0)
+    return failure("xc_version");
+  if (xc_physinfo(xch_.get(), &physinfo) != 0) return failure("xc_physinfo");
+  HostInfo host;
+  host.xen_version = std::to_string(version >> 16) + "." + std::to_string(version & 0xffff) + extra;
+  host.xen_build = xen_build(xch_.get());
+  host.scheduler = scheduler_name(scheduler_id_);
+  host.pcpus = physinfo.nr_cpus;
+  host.cpu_khz = physinfo.cpu_khz;
+  host.total_kib = physinfo.total_pages * (XC_PAGE_SIZE / 1024);
+  return host;
+}
+
+Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t seed,
+                                       std::span<const std::byte> image) {
+  const GuestParameters parameters{.gap_threshold_ns = spec.gap_threshold_ns,
+                                   .chunk_iterations = spec.chunk_iterations,
+                                   .seed = seed,
+                                   .vcpus = spec.vcpus,
+                                   .reserved = 0};
+  const BuildContext context{.xch = xch_.get(), .memory = memory_.get(), .log = log_};
+  auto built = build_pv_domain(context, spec, parameters, image);
+  if (!built) return built.error();
+
+  const DomainId id = built->domain.id();
+  Status status = set_parameters(id, spec.cap_percent, spec.weight);
+  if (!status) {
+    return Error{status.error().errnum,
+                 "domain " + spec.name + ": cap_percent " + std::to_string(spec.cap_percent) +
+                     ", weight " + std::to_string(spec.weight) + ": " + status.error().what};
+  }
+  domains_.emplace(id, Domain{std::move(built->report), spec.vcpus});
+  if (spec.affinity) status = set_affinity(id, spec.affinity);
+  if (!status) {
+    domains_.erase(id);
+    return Error{status.error().errnum,
+                 "domain " + spec.name + ": affinity: " + status.error().what};
+  }
+  return built->domain.release();
+}
+
+Status XenHypervisor::pause(DomainId id) {
+  return outcome(xc_domain_pause(xch_.get(), id), "xc_domain_pause");
+}
+
+Status XenHypervisor::unpause(DomainId id) {
+  return outcome(xc_domain_unpause(xch_.get(), id), "xc_domain_unpause");
+}
+
+Status XenHypervisor::destroy(DomainId id) {
+  domains_.erase(id);  // our mapping would keep the corpse
+  return outcome(xc_domain_destroy(xch_.get(), id), "xc_domain_destroy");
+}
+
+Result<SchedParameters> XenHypervisor::parameters(DomainId id) {
+  if (scheduler_id_ == XEN_SCHEDULER_CREDIT) {
+    xen_domctl_sched_credit values{};
+    if (xc_sched_credit_domain_get(xch_.get(), id, &values) != 0)
+      return failure("xc_sched_credit_domain_get");
+    return SchedParameters{values.cap, values.weight};
+  }
+  if (scheduler_id_ == XEN_SCHEDULER_CREDIT2) {
+    xen_domctl_sched_credit2 values{};
+    if (xc_sched_credit2_domain_get(xch_.get(), id, &values) != 0)
+      return failure("xc_sched_credit2_domain_get");
+    return SchedParameters{values.cap, values.weight};
+  }
+  return Error{EOPNOTSUPP,
+               "the scheduler has no cap and weight; boot with sched=credit or credit2"};
+}
+
+Status XenHypervisor::set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight) {
+  if (scheduler_id_ == XEN_SCHEDULER_CREDIT) {
+    xen_domctl_sched_credit values{.weight = weight, .cap = cap_percent};
+    return outcome(xc_sched_credit_domain_set(xch_.get(), id, &values),
+                   "xc_sched_credit_domain_set");
+  }
+  if (scheduler_id_ == XEN_SCHEDULER_CREDIT2) {
+    xen_domctl_sched_credit2 values{.weight = weight, .cap = cap_percent};
+    return outcome(xc_sched_credit2_domain_set(xch_.get(), id, &values),
+                   "xc_sched_credit2_domain_set");
+  }
+  return Error{EOPNOTSUPP,
+               "the scheduler has no cap and weight; boot with sched=credit or credit2"};
+}
+
+Status XenHypervisor::set_cap(DomainId id, std::uint16_t cap_percent) {
+  return set_parameters(id, cap_percent, kKeepWeight);
+}
+
+Status XenHypervisor::set_weight(DomainId id, std::uint16_t weight) {
+  return set_parameters(id, kKeepCap, weight);
+}
+
+Status XenHypervisor::set_affinity(DomainId id, const Affinity& pcpus) {
+  const auto domain = domains_.find(id);
+  if (domain == domains_.end()) return Error{ESRCH, "no such domain"};
+  const int bytes = xc_get_cpumap_size(xch_.get());
+  if (bytes <= 0) return failure("xc_get_cpumap_size");
+  for (std::uint32_t vcpu = 0; vcpu < domain->second.vcpus; ++vcpu) {
+    const CpuMap map(xc_cpumap_alloc(xch_.get()));  // anew: Xen writes back what it made of it
+    if (!map) return failure("xc_cpumap_alloc");
+    if (!pcpus) {
+      std::fill_n(map.get(), bytes, uint8_t{0xff});
+    } else {
+      for (const std::uint32_t pcpu : *pcpus) {
+        if (pcpu >= static_cast<std::uint32_t>(bytes) * 8)
+          return Error{EINVAL, "no pCPU " + std::to_string(pcpu)};
+        map.get()[pcpu / 8] = static_cast<uint8_t>(map.get()[pcpu / 8] | (1U << (pcpu % 8)));
+      }
+    }
+    const int result = xc_vcpu_setaffinity(xch_.get(), id, static_cast<int>(vcpu), map.get(),
+                                           nullptr, XEN_VCPUAFFINITY_HARD);
+    if (result != 0) return failure("xc_vcpu_setaffinity");
+  }
+  return Done{};
+}
+
+Status XenHypervisor::join(DomainId master, DomainId member) {
+  return outcome(xc_scheddom_add(xch_.get(), master, member), "xc_scheddom_add");
+}
+
+Status XenHypervisor::leave(DomainId master, DomainId member) {
+  return outcome(xc_scheddom_remove(xch_.get(), master, member), "xc_scheddom_remove");
+}
+
+Status XenHypervisor::dissolve(DomainId master) {
+  return outcome(xc_scheddom_destroy(xch_.get(), master), "xc_scheddom_destroy");
+}
+
+Result<GroupUsage> XenHypervisor::group(DomainId master) {
+  xc_scheddom_info_t info{};
+  std::vector<xc_scheddom_entry_t> entries(kMaxGroupDomains);
+  std::uint32_t count = kMaxGroupDomains;
+  if (xc_scheddom_get(xch_.get(), master, &info, entries.data(), &count) != 0)
+    return failure("xc_scheddom_get");
+  entries.resize(count);
+
+  GroupUsage usage{.master = info.master,
+                   .now_ns = info.now_ns,
+                   .cap_percent = info.cap,
+                   .weight = info.weight,
+                   .usage_ns = info.usage_ns,
+                   .nr_periods = info.nr_periods,
+                   .nr_throttled = info.nr_throttled,
+                   .throttled_ns = info.throttled_ns,
+                   .domains = {}};
+  for (const xc_scheddom_entry_t& entry : entries) {
+    usage.domains.push_back({.id = entry.domid,
+                             .weight = entry.weight,
+                             .usage_ns = entry.usage_ns,
+                             .nr_periods = entry.nr_periods,
+                             .nr_throttled = entry.nr_throttled,
+                             .throttled_ns = entry.throttled_ns});
+  }
+  return usage;
+}
+
+Result<std::vector<DomainUsage>> XenHypervisor::usage() {
+  const int count =
+      xc_domain_getinfolist(xch_.get(), 0, static_cast<unsigned>(infos_.size()), infos_.data());
+  if (count < 0) return failure("xc_domain_getinfolist");
+  std::vector<DomainUsage> usage;
+  usage.reserve(static_cast<std::size_t>(count));
+  for (const xc_domaininfo_t& info : std::span(infos_).first(static_cast<std::size_t>(count))) {
+    usage.push_back({.id = info.domain, .cpu_ns = info.cpu_time, .state = state_name(info.flags)});
+  }
+  return usage;
+}
+
+const ReportPage* XenHypervisor::report_page(DomainId id) {
+  const auto domain = domains_.find(id);
+  return domain == domains_.end() ? nullptr
+                                  : static_cast<const ReportPage*>(domain->second.report.data());
+}
+
+}  // namespace nemesis

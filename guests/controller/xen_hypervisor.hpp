@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "domain_builder.hpp"
+#include "hypervisor.hpp"
+#include "tool_log.hpp"
+#include "xen_libraries.hpp"
+
+namespace nemesis {
+
+/// Xen, by libxenctrl and libxenguest.
+class XenHypervisor final : public Hypervisor {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<XenHypervisor>> open();
+
+  [[nodiscard]] Result<HostInfo> host() override;
+  [[nodiscard]] Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
+                                        std::span<const std::byte> image) override;
+  [[nodiscard]] Status pause(DomainId id) override;
+  [[nodiscard]] Status unpause(DomainId id) override;
+  [[nodiscard]] Status destroy(DomainId id) override;
+  [[nodiscard]] Result<SchedParameters> parameters(DomainId id) override;
+  [[nodiscard]] Status set_cap(DomainId id, std::uint16_t cap_percent) override;
+  [[nodiscard]] Status set_weight(DomainId id, std::uint16_t weight) override;
+  [[nodiscard]] Status set_affinity(DomainId id, const Affinity& pcpus) override;
+  [[nodiscard]] Status join(DomainId master, DomainId member) override;
+  [[nodiscard]] Status leave(DomainId master, DomainId member) override;
+  [[nodiscard]] Status dissolve(DomainId master) override;
+  [[nodiscard]] Result<GroupUsage> group(DomainId master) override;
+  [[nodiscard]] Result<std::vector<DomainUsage>> usage() override;
+  [[nodiscard]] const ReportPage* report_page(DomainId id) override;
+
+ private:
+  struct Domain {
+    ForeignPage report;
+    std::uint32_t vcpus;
+  };
+
+  XenHypervisor() = default;
+  [[nodiscard]] Status set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight);
+  [[nodiscard]] Status outcome(int result, const char* call);
+  [[nodiscard]] Error failure(const char* call);
+
+  ToolLog log_;  // first: the handles below write to it to their end
+  XcHandle xch_;
+  ForeignMemoryHandle memory_;
+  std::map<DomainId, Domain> domains_;
+  std::vector<xc_domaininfo_t> infos_;  // kept, so that a sample allocates nothing large
+  int scheduler_id_ = 0;
+};
+
+}  // namespace nemesis

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "runner.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace nemesis {
+namespace {
+
+using Json = nlohmann::json;
+
+class FakeClock final : public Clock {
+ public:
+  std::uint64_t now = 250'000'000;
+  std::uint64_t now_ns() override { return now += 10; }  // time passes between any two looks
+  void sleep_until(std::uint64_t t_ns) override { now = std::max(now, t_ns); }
+};
+
+/// Remembers what was asked; refuses what it is told to refuse.
+class FakeHypervisor final : public Hypervisor {
+ public:
+  std::vector<std::string> calls;
+  std::map<std::string, int> refusals;
+  std::map<DomainId, std::unique_ptr<ReportPage>> pages;
+  std::map<DomainId, std::vector<DomainId>> groups;
+  std::vector<std::uint64_t> seeds;
+
+  Result<HostInfo> host() override { return HostInfo{}; }
+  Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
+                          std::span<const std::byte> image) override {
+    seeds.push_back(seed);
+    const Status status = call("create " + spec.name + " " + std::to_string(image.size()));
+    if (!status) return status.error();
+    const auto id = static_cast<DomainId>(pages.size() + 1);
+    pages[id] = std::make_unique<ReportPage>();
+    return id;
+  }
+  Status pause(DomainId id) override { return call("pause " + std::to_string(id)); }
+  Status unpause(DomainId id) override { return call("unpause " + std::to_string(id)); }
+  Status destroy(DomainId id) override {
+    pages.erase(id);
+    return call("destroy " + std::to_string(id));
+  }
+  Result<SchedParameters> parameters(DomainId /*id*/) override { return SchedParameters{10, 256}; }
+  Status set_cap(DomainId id, std::uint16_t cap) override {
+    return call("cap " + std::to_string(id) + " " + std::to_string(cap));
+  }
+  Status set_weight(DomainId id, std::uint16_t weight) override {
+    return call("weight " + std::to_string(id) + " " + std::to_string(weight));
+  }
+  Status set_affinity(DomainId id, const Affinity& pcpus) override {
+    return call("affinity " + std::to_string(id) + " " +
+                (pcpus ? std::to_string(pcpus->size()) : "any"));
+  }
+  Status join(DomainId master, DomainId member) override {
+    Status status = call("join " + std::to_string(master) + " " + std::to_string(member));
+    if (status) groups[master] = {master, member};
+    return status;
+  }
+  Status leave(DomainId master, DomainId member) override {
+    groups.erase(master);
+    return call("leave " + std::to_string(master) + " " + std::to_string(member));
+  }
+  Status dissolve(DomainId master) override {
+    groups.erase(master);
+    return call("dissolve " + std::to_string(master));
+  }
+  Result<GroupUsage> group(DomainId master) override {
+    const auto found = groups.find(master);
+    if (found == groups.end()) return Error{ENOENT, "no group"};
+    GroupUsage usage{};
+    usage.master = master;
+    for (const DomainId id : found->second) usage.domains.push_back({.id = id});
+    return usage;
+  }
+  Result<std::vector<DomainUsage>> usage() override {
+    const Status status = call("usage");
+    if (!status) return status.error();
+    std::vector<DomainUsage> usage = {{.id = 0, .cpu_ns = 5, .state = "running"}};
+    for (const auto& [id, page] : pages)
+      usage.push_back({.id = id, .cpu_ns = id * 100ULL, .state = "runnable"});
+    return usage;
+  }
+  const ReportPage* report_page(DomainId id) override {
+    const auto found = pages.find(id);
+    return found == pages.end() ? nullptr : found->second.get();
+  }
+
+ private:
+  Status call(const std::string& what) {
+    calls.push_back(what);
+    const auto refusal = refusals.find(what);
+    if (refusal != refusals.end()) return Error{refusal->second, what};
+    return Done{};
+  }
+};
+
+class JsonSink final : public LineSink {
+ public:
+  std::vector<Json> lines;
+  void write(std::string_view line) override { lines.push_back(Json::parse(line)); }
+};
+
+DomainSpec domain(const std::string& name) {
+  DomainSpec spec;
+  spec.name = name;
+  spec.image = "burner-pv";
+  return spec;
+}
+
+TimelineOp op(std::uint64_t t_ns, OpKind kind, const std::string& first = {},
+              const std::string& second = {}) {
+  TimelineOp op;
+  op.t_ns = t_ns;
+  op.kind = kind;
+  op.domain = op.master = op.label = first;
+  op.member = second;
+  return op;
+}
+
+class RunnerTest : public testing::Test {
+ protected:
+  Scenario scenario{.name = "s", .seed = 1, .domains = {domain("a"), domain("b")}, .timeline = {}};
+  FakeHypervisor hypervisor;
+  FakeClock clock;
+  JsonSink sink;
+  RecordWriter records{sink};
+  int images_read = 0;
+  ImageSource images = [this](const std::string& /*name*/) -> Result<std::vector<std::byte>> {
+    ++images_read;
+    return std::vector<std::byte>(7);
+  };
+
+  void run() {
+    auto runner = Runner::create(scenario, images, hypervisor, clock, records);
+    ASSERT_TRUE(runner) << runner.error().what;
+    runner->run();
+  }
+  const Json& last() const { return sink.lines.back(); }
+};
+
+TEST_F(RunnerTest, BuildsAllBeforeT0AndReadsAnImageOnce) {
+  scenario.timeline = {op(0, OpKind::kEnd)};
+  run();
+  EXPECT_EQ(images_read, 1);
+  EXPECT_EQ(hypervisor.calls, (std::vector<std::string>{"create a 7", "create b 7"}));
+  EXPECT_NE(hypervisor.seeds[0], hypervisor.seeds[1]);
+  ASSERT_EQ(sink.lines.size(), 3U);
+  EXPECT_EQ(sink.lines[0]["domid"], 1);
+  EXPECT_EQ(sink.lines[1]["name"], "b");
+  EXPECT_EQ(sink.lines[2]["r"], "scenario");
+  EXPECT_EQ(sink.lines[2]["t0_ns"], 300'000'000);
+}
+
+TEST_F(RunnerTest, OpsHappenAtTheirTimes) {
+  scenario.timeline = {op(0, OpKind::kStart, "a"), op(5'000, OpKind::kPause, "a"),
+                       op(5'000, OpKind::kKill, "b"), op(6'000, OpKind::kEnd)};
+  run();
+  EXPECT_EQ(hypervisor.calls[2], "unpause 1");
+  EXPECT_EQ(hypervisor.calls[3], "pause 1");
+  EXPECT_EQ(hypervisor.calls[4], "destroy 2");
+  EXPECT_EQ(sink.lines[3]["t_ns"], 10);
+  EXPECT_EQ(sink.lines[3]["done_ns"], 20);
+  EXPECT_EQ(sink.lines[4]["t_ns"], 5'010);
+  EXPECT_GT(sink.lines[5]["t_ns"], sink.lines[4]["done_ns"]);
+  EXPECT_GE(clock.now, 300'006'000U);
+}
+
+TEST_F(RunnerTest, RefusalIsARecordAndNoMore) {
+  hypervisor.refusals["join 1 2"] = EBUSY;
+  scenario.timeline = {op(0, OpKind::kJoin, "a", "b"), op(1, OpKind::kSample, "x"),
+                       op(2, OpKind::kEnd)};
+  run();
+  EXPECT_EQ(sink.lines[3]["errno"], "EBUSY");
+  EXPECT_EQ(last()["r"], "sample");
+  EXPECT_TRUE(last()["groups"].empty());
+  EXPECT_EQ(records.errors(), 0U);
+}
+
+TEST_F(RunnerTest, SampleShowsDomainsGuestsAndGroups) {
+  scenario.domains[1].vcpus = 2;
+  scenario.timeline = {op(0, OpKind::kJoin, "a", "b"), op(1'000, OpKind::kSample, "grouped/0"),
+                       op(2'000, OpKind::kEnd)};
+  auto runner = Runner::create(scenario, images, hypervisor, clock, records);
+  ASSERT_TRUE(runner);
+  GuestReport report{};
+  report.work = 42;
+  publish(hypervisor.pages[2]->slots[1], report);
+  runner->run();
+  EXPECT_EQ(last()["i"], 1);
+  EXPECT_EQ(last()["label"], "grouped/0");
+  EXPECT_EQ(last()["t_ns"], 1'010);
+  EXPECT_EQ(last()["span_ns"], 10);
+  ASSERT_EQ(last()["domains"].size(), 3U);
+  EXPECT_EQ(last()["domains"][0]["name"], "dom0");
+  EXPECT_EQ(last()["domains"][1]["cpu_ns"], 100);
+  EXPECT_EQ(last()["domains"][1]["guest"].size(), 1U);
+  EXPECT_EQ(last()["domains"][2]["guest"][1]["work"], 42);
+  ASSERT_EQ(last()["groups"].size(), 1U);
+  EXPECT_EQ(last()["groups"][0]["master"], "a");
+  EXPECT_EQ(last()["groups"][0]["domains"][1]["name"], "b");
+}
+
+TEST_F(RunnerTest, DissolvedGroupIsAbsentAndNoError) {
+  scenario.timeline = {op(0, OpKind::kJoin, "a", "b"), op(1, OpKind::kDissolve, "a"),
+                       op(2, OpKind::kSample, "x"), op(3, OpKind::kEnd)};
+  run();
+  EXPECT_TRUE(last()["groups"].empty());
+  EXPECT_EQ(records.errors(), 0U);
+}
+
+TEST_F(RunnerTest, KilledDomainIsGone) {
+  scenario.timeline = {op(0, OpKind::kKill, "a"), op(1, OpKind::kSample, "x"), op(2, OpKind::kEnd)};
+  run();
+  EXPECT_EQ(last()["domains"][1]["state"], "gone");
+  EXPECT_TRUE(last()["domains"][1]["cpu_ns"].is_null());
+  EXPECT_EQ(last()["domains"][2]["state"], "runnable");
+}
+
+TEST_F(RunnerTest, ParametersReachTheHypervisor) {
+  TimelineOp cap = op(0, OpKind::kCap, "a");
+  cap.cap_percent = 33;
+  TimelineOp weight = op(0, OpKind::kWeight, "dom0");
+  weight.weight = 99;
+  TimelineOp affinity = op(0, OpKind::kAffinity, "b");
+  affinity.pcpus = {{0, 2}};
+  scenario.timeline = {cap,
+                       weight,
+                       affinity,
+                       op(0, OpKind::kAffinity, "b"),
+                       op(0, OpKind::kLeave, "a", "b"),
+                       op(0, OpKind::kEnd)};
+  run();
+  EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
+            (std::vector<std::string>{"cap 1 33", "weight 0 99", "affinity 2 2", "affinity 2 any",
+                                      "leave 1 2"}));
+}
+
+TEST_F(RunnerTest, SampleThatFailsIsAnErrorRecord) {
+  hypervisor.refusals["usage"] = EFAULT;
+  scenario.timeline = {op(0, OpKind::kSample, "x"), op(1, OpKind::kEnd)};
+  run();
+  EXPECT_EQ(last()["r"], "error");
+  EXPECT_EQ(last()["errno"], "EFAULT");
+  EXPECT_EQ(records.errors(), 1U);
+}
+
+TEST_F(RunnerTest, CreationFailureStopsEverything) {
+  hypervisor.refusals["create b 7"] = ENOMEM;
+  scenario.timeline = {op(0, OpKind::kEnd)};
+  const auto runner = Runner::create(scenario, images, hypervisor, clock, records);
+  ASSERT_FALSE(runner);
+  EXPECT_EQ(runner.error().errnum, ENOMEM);
+}
+
+TEST_F(RunnerTest, MissingImageStopsEverything) {
+  images = [](const std::string& name) -> Result<std::vector<std::byte>> {
+    return Error{ENOENT, name};
+  };
+  scenario.timeline = {op(0, OpKind::kEnd)};
+  const auto runner = Runner::create(scenario, images, hypervisor, clock, records);
+  ASSERT_FALSE(runner);
+  EXPECT_EQ(runner.error().what, "burner-pv");
+}
+
+}  // namespace
+}  // namespace nemesis
