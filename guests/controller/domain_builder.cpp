@@ -8,6 +8,10 @@ namespace nemesis {
 
 namespace {
 
+// Xen's TSC_MODE_NEVER_EMULATE; its public headers leave the modes of XEN_DOMCTL_settscinfo without
+// names.
+constexpr std::uint32_t kTscNeverEmulate = 2;
+
 /// The error of the libxenctrl call that just failed for the domain called name.
 Error failure(ToolLog& log, const std::string& name, const std::string& step) {
   const int errnum = errno;
@@ -32,7 +36,7 @@ Result<OwnedDomain> OwnedDomain::create(xc_interface* xch, ToolLog& log, const D
   if (xc_domain_max_vcpus(xch, id, spec.vcpus) != 0)
     return failure(log, spec.name, "xc_domain_max_vcpus");
   // Emulated, every look at the clock would trap: slow, and seen by the scheduler under test.
-  if (xc_domain_set_tsc_info(xch, id, TSC_MODE_NEVER_EMULATE, 0, 0, 0) != 0) {
+  if (xc_domain_set_tsc_info(xch, id, kTscNeverEmulate, 0, 0, 0) != 0) {
     return failure(log, spec.name, "xc_domain_set_tsc_info");
   }
   return domain;

@@ -9,7 +9,9 @@ namespace nemesis {
 
 namespace {
 
-constexpr std::size_t kMaxDomains = 128;
+// What fits in one page: a longer list costs libxencall a fresh buffer, and ten times the time, at
+// each sample.  A longer one is taken where there are more domains.
+constexpr std::size_t kUsualDomains = XC_PAGE_SIZE / sizeof(xc_domaininfo_t);
 constexpr std::uint32_t kMaxGroupDomains = 64;
 
 // xen_domctl_sched_credit{,2}: a weight of 0 and a cap of ~0 leave the value as it is.
@@ -82,7 +84,7 @@ Result<std::unique_ptr<XenHypervisor>> XenHypervisor::open() {
   self->memory_.reset(xenforeignmemory_open(self->log_.logger(), 0));
   if (!self->memory_) return self->failure("xenforeignmemory_open");
   if (xc_sched_id(self->xch_.get(), &self->scheduler_id_) != 0) return self->failure("xc_sched_id");
-  self->infos_.resize(kMaxDomains);
+  self->infos_.resize(kUsualDomains);
   return self;
 }
 
@@ -133,6 +135,7 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                      ", weight " + std::to_string(spec.weight) + ": " + status.error().what};
   }
   domains_.emplace(id, Domain{std::move(built->report), spec.vcpus});
+  infos_.resize(std::max(infos_.size(), domains_.size() + 1));
   if (spec.affinity) status = set_affinity(id, spec.affinity);
   if (!status) {
     domains_.erase(id);

@@ -16,7 +16,11 @@ class FakeClock final : public Clock {
  public:
   std::uint64_t now = 250'000'000;
   std::uint64_t now_ns() override { return now += 10; }  // time passes between any two looks
-  void sleep_until(std::uint64_t t_ns) override { now = std::max(now, t_ns); }
+  std::function<void()> on_sleep = [] {};
+  void sleep_until(std::uint64_t t_ns) override {
+    now = std::max(now, t_ns);
+    on_sleep();
+  }
 };
 
 /// Remembers what was asked; refuses what it is told to refuse.
@@ -237,6 +241,15 @@ TEST_F(RunnerTest, ParametersReachTheHypervisor) {
   EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
             (std::vector<std::string>{"cap 1 33", "weight 0 99", "affinity 2 2", "affinity 2 any",
                                       "leave 1 2"}));
+}
+
+// Writing costs dom0 time that would be measured.
+TEST_F(RunnerTest, NothingIsWrittenBeforeTheTimelineEnds) {
+  scenario.timeline = {op(0, OpKind::kSample, "x"), op(1, OpKind::kStart, "a"),
+                       op(2, OpKind::kEnd)};
+  clock.on_sleep = [&] { EXPECT_EQ(sink.lines.size(), 3U); };
+  run();
+  EXPECT_EQ(sink.lines.size(), 5U);
 }
 
 TEST_F(RunnerTest, SampleThatFailsIsAnErrorRecord) {

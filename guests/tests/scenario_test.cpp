@@ -82,7 +82,9 @@ struct BadCase {
   const char* key;      ///< what the message must name
 };
 
-void PrintTo(const BadCase& bad, std::ostream* out) { *out << bad.pointer << " = " << bad.value; }
+void PrintTo(const BadCase& bad, std::ostream* out) {
+  *out << bad.pointer << " = " << bad.value;
+}
 
 class BadScenario : public testing::TestWithParam<BadCase> {};
 

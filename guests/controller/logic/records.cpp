@@ -104,14 +104,13 @@ void RecordWriter::scenario(std::string_view name, std::uint64_t t0_ns) {
   write(sink_, {{"r", "scenario"}, {"name", name}, {"t0_ns", t0_ns}});
 }
 
-void RecordWriter::op(std::size_t index, OpKind kind, std::uint64_t t_ns, std::uint64_t done_ns,
-                      int errnum) {
+void RecordWriter::op(const OpOutcome& op) {
   write(sink_, {{"r", "op"},
-                {"i", index},
-                {"op", name_of(kind)},
-                {"t_ns", t_ns},
-                {"done_ns", done_ns},
-                {"errno", errno_json(errnum)}});
+                {"i", op.index},
+                {"op", name_of(op.kind)},
+                {"t_ns", op.t_ns},
+                {"done_ns", op.done_ns},
+                {"errno", errno_json(op.errnum)}});
 }
 
 void RecordWriter::sample(const Sample& sample) {

@@ -51,6 +51,14 @@ struct Sample {
   std::vector<GroupSample> groups;
 };
 
+struct OpOutcome {
+  std::size_t index = 0;
+  OpKind kind = OpKind::kEnd;
+  std::uint64_t t_ns = 0;     ///< from t0
+  std::uint64_t done_ns = 0;  ///< from t0
+  int errnum = 0;             ///< 0: it worked
+};
+
 class RecordWriter {
  public:
   explicit RecordWriter(LineSink& sink) : sink_(sink) {}
@@ -59,8 +67,7 @@ class RecordWriter {
   void ready(std::uint64_t t_ns);
   void domain(const DomainSpec& spec, DomainId id, const SchedParameters& parameters);
   void scenario(std::string_view name, std::uint64_t t0_ns);
-  /// errnum 0: it worked.
-  void op(std::size_t index, OpKind kind, std::uint64_t t_ns, std::uint64_t done_ns, int errnum);
+  void op(const OpOutcome& op);
   void sample(const Sample& sample);
   void error(const Error& error);
   void end();

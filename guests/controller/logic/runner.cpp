@@ -55,6 +55,16 @@ void Runner::run() {
     clock_->sleep_until(t0_ns_ + op.t_ns);
     do_op(i, op);
   }
+  write_observations();
+}
+
+void Runner::write_observations() {
+  for (const Observation& observation : observations_) {
+    if (const auto* op = std::get_if<OpOutcome>(&observation)) records_->op(*op);
+    if (const auto* sample = std::get_if<Sample>(&observation)) records_->sample(*sample);
+    if (const auto* error = std::get_if<Error>(&observation)) records_->error(*error);
+  }
+  observations_.clear();
 }
 
 void Runner::do_op(std::size_t index, const TimelineOp& op) {
@@ -66,7 +76,11 @@ void Runner::do_op(std::size_t index, const TimelineOp& op) {
   const std::uint64_t start_ns = since_t0_ns();
   const Status status = apply(op);
   const std::uint64_t done_ns = since_t0_ns();
-  records_->op(index, op.kind, start_ns, done_ns, status ? 0 : status.error().errnum);
+  observations_.push_back(OpOutcome{.index = index,
+                                    .kind = op.kind,
+                                    .t_ns = start_ns,
+                                    .done_ns = done_ns,
+                                    .errnum = status ? 0 : status.error().errnum});
 }
 
 Status Runner::apply(const TimelineOp& op) {
@@ -110,7 +124,7 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
   const auto usage = hypervisor_->usage();
   sample.span_ns = since_t0_ns() - sample.t_ns;
   if (!usage) {
-    records_->error(usage.error());
+    observations_.push_back(usage.error());
     return;
   }
 
@@ -122,7 +136,7 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
         entry.names.push_back(name_of(domain.id));
       sample.groups.push_back(std::move(entry));
     } else if (group.error().errnum != ENOENT && group.error().errnum != ESRCH) {
-      records_->error(group.error());
+      observations_.push_back(group.error());
     }
   }
 
@@ -139,7 +153,7 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
     }
     sample.domains.push_back(std::move(entry));
   }
-  records_->sample(sample);
+  observations_.push_back(std::move(sample));
 }
 
 void Runner::observe_guest(const Domain& domain, DomainSample& sample) {
@@ -149,8 +163,8 @@ void Runner::observe_guest(const Domain& domain, DomainSample& sample) {
   for (std::uint32_t vcpu = 0; vcpu < domain.vcpus; ++vcpu) {
     GuestReport report{};
     if (!read_report(page->slots[vcpu], report)) {
-      records_->error({EAGAIN, domain.name + ": vCPU " + std::to_string(vcpu) +
-                                   ": its report would not hold still"});
+      observations_.push_back(Error{EAGAIN, domain.name + ": vCPU " + std::to_string(vcpu) +
+                                                ": its report would not hold still"});
     }
     sample.guest.push_back(report);
   }

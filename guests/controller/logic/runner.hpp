@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "clock.hpp"
@@ -31,7 +32,7 @@ class Runner {
                                              Hypervisor& hypervisor, Clock& clock,
                                              RecordWriter& records);
 
-  /// Fixes t0 and runs the timeline to its end.
+  /// Fixes t0, runs the timeline to its end, and only then writes what was observed.
   void run();
 
  private:
@@ -43,12 +44,15 @@ class Runner {
 
   Runner(const Scenario& scenario, Hypervisor& hypervisor, Clock& clock, RecordWriter& records);
 
+  using Observation = std::variant<OpOutcome, Sample, Error>;
+
   void do_op(std::size_t index, const TimelineOp& op);
   [[nodiscard]] Status apply(const TimelineOp& op);
   void take_sample(std::size_t index, const std::string& label);
   void observe_guest(const Domain& domain, DomainSample& sample);
   [[nodiscard]] DomainId id_of(const std::string& name) const;
   [[nodiscard]] std::string name_of(DomainId id) const;
+  void write_observations();
   [[nodiscard]] std::uint64_t since_t0_ns() { return clock_->now_ns() - t0_ns_; }
 
   const Scenario* scenario_;
@@ -57,6 +61,7 @@ class Runner {
   RecordWriter* records_;
   std::vector<Domain> domains_;       // dom0 first
   std::vector<std::string> masters_;  // of every group that was ever formed, in order of forming
+  std::vector<Observation> observations_;
   std::uint64_t t0_ns_ = 0;
 };
 
