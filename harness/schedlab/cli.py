@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: ``lab run``, ``lab list``, ``lab calibrate``, ``lab clean``.
+
+Results go to stdout, progress and errors to stderr.  Exit status: 0 all passed, 1 a check failed, 2
+could not run (an error or a crash), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from schedlab import checkpoint, qemu, report, run, scenario
+from schedlab.core.command import dry_run, interrupt_on_sigterm
+from schedlab.core.errors import LabError
+from schedlab.core.store import Store
+from schedlab.oracle import Verdict, worst
+from schedlab.qemu import Artifacts, Cancelled
+from schedlab.run import Case, Lab
+from schedlab.scenario import Dims, Scenario
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCENARIOS = REPOSITORY / "harness" / "scenarios"
+CALIBRATION = SCENARIOS / "calibration.toml"
+RESULTS = REPOSITORY / "results"
+_STEPS = (checkpoint.STEP, "reference", "calibration")
+_EXIT = {
+    Verdict.PASS: 0,
+    Verdict.SKIP: 0,
+    Verdict.FAIL: 1,
+    Verdict.ERROR: 2,
+    Verdict.CRASH: 2,
+}
+EXIT_COULD_NOT_RUN = 2
+EXIT_INTERRUPTED = 130
+
+# Builds the artifacts of a Xen base and a variant ("patched", "stock").
+Builder = Callable[[str, str], Artifacts]
+
+
+def build_folder() -> Path:
+    """Where everything made is kept."""
+    return Path(os.environ.get("NEMESIS_BUILD") or REPOSITORY / "build").resolve()
+
+
+def main(argv: Sequence[str] | None = None, build: Builder | None = None) -> int:
+    """The exit status; ``build`` replaces the real builds (for tests)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(words)
+    if threading.current_thread() is threading.main_thread():
+        interrupt_on_sigterm()
+    try:
+        status: int = options.action(options, build or _real_build)
+        return status
+    except LabError as error:
+        print(error.render(), file=sys.stderr)
+        return EXIT_COULD_NOT_RUN
+    except KeyboardInterrupt:
+        print("lab: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab",
+        description="Boots Xen nested in QEMU, runs scenarios on it, judges them.",
+        epilog="DRY=1 prints every command instead of running it.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    runner = commands.add_parser("run", help="run a scenario and judge it")
+    runner.add_argument("scenario", metavar="SCENARIO", help="name, or path of a .toml file")
+    runner.add_argument(
+        "--scheduler", type=_words, default=(), metavar="A,B", help="instead of the scenario's"
+    )
+    runner.add_argument(
+        "--pcpus", type=_numbers, default=(), metavar="1,2,4", help="instead of the scenario's"
+    )
+    runner.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    runner.add_argument("--variant", choices=("patched", "stock"), default="patched")
+    runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
+    runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
+    runner.set_defaults(action=_run)
+
+    calibrator = commands.add_parser("calibrate", help="check Xen and QEMU by a known answer")
+    calibrator.add_argument("--variant", choices=("patched", "stock"), default="patched")
+    calibrator.set_defaults(action=_calibrate)
+
+    for command in (runner, calibrator):
+        command.add_argument("--xen", default="4.17", metavar="BASE", help="Xen base (4.17)")
+        command.add_argument(
+            "--watchdog",
+            type=_seconds,
+            default=qemu.DEFAULT_WATCHDOG_S,
+            metavar="S",
+            help="wall seconds without a sign of life (%(default)g)",
+        )
+        command.add_argument(
+            "--jobs",
+            type=int,
+            default=min(2, os.cpu_count() or 1),
+            metavar="N",
+            help="machines at once (%(default)s)",
+        )
+
+    lister = commands.add_parser("list", help="list the scenarios")
+    lister.set_defaults(action=_list)
+
+    cleaner = commands.add_parser(
+        "clean", help="remove checkpoints, calibrations, references and leftovers"
+    )
+    cleaner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
+    cleaner.set_defaults(action=_clean)
+    return parser
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in _words(text))
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _real_build(xen: str, variant: str) -> Artifacts:
+    # Imported here: `lab list` and the unit tests need no builds.
+    from schedlab.build import artifacts
+
+    built: Artifacts = artifacts(xen, variant)
+    return built
+
+
+def _lab(options: argparse.Namespace, build: Builder, cold: bool) -> Lab:
+    built: dict[str, Artifacts] = {}
+    lock = threading.Lock()
+
+    def once(variant: str) -> Artifacts:
+        with lock:
+            if variant not in built:
+                built[variant] = build(options.xen, variant)
+            return built[variant]
+
+    folder = build_folder()
+    return Lab(
+        store=Store(folder / "store"),
+        build=once,
+        logs=folder / "logs",
+        cold=cold,
+        watchdog_s=options.watchdog,
+    )
+
+
+def _run(options: argparse.Namespace, build: Builder) -> int:
+    what = scenario.load(scenario.find(options.scenario, SCENARIOS))
+    what = scenario.override(
+        what, schedulers=options.scheduler, pcpus=options.pcpus, shift=options.shift
+    )
+    lab = _lab(options, build, options.cold)
+    with_stock = options.variant == "patched" and not options.no_reference
+    with_stock = with_stock and any(p.show and not p.grouped for p in what.phases)
+    started = time.time()
+    for variant in (options.variant, "stock") if with_stock else (options.variant,):
+        lab.build(variant)
+        run.calibrate(lab, variant, CALIBRATION)
+    if dry_run():
+        _measure(lab, what, options.variant, with_stock, options.out / "RUN", 1)
+        return 0
+    with report.new_run(options.out, what.name) as folder:
+        cases = _measure(lab, what, options.variant, with_stock, folder, options.jobs)
+        verdict = worst(case.judgement.verdict for case, _ in cases)
+        final = report.final_name(folder)
+        (folder / "scenario.toml").write_text(what.text)
+        report.write_json(
+            folder / report.RESULT_FILE,
+            report.result(cases, _context(lab, options, what, started), verdict),
+        )
+        table = report.table(cases)
+        (folder / "table.txt").write_text(table + "\n")
+        troubles = "\n".join(report.failures(case for case, _ in cases))
+    print(table)
+    if troubles:
+        print(troubles.replace(str(folder), str(final)))
+    print(
+        f"{what.name}: {verdict.word}, {len(cases)} cases, {time.time() - started:.1f} s: {final}"
+    )
+    return _EXIT[verdict]
+
+
+def _context(
+    lab: Lab, options: argparse.Namespace, what: Scenario, started: float
+) -> dict[str, Any]:
+    qemu_build = lab.build(options.variant).qemu
+    return {
+        "command": shlex.join(["lab", *sys.argv[1:]]),
+        "scenario_file": what.path.name,
+        "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "wall_s": time.time() - started,
+        "xen_base": options.xen,
+        "qemu": qemu_build.version,
+        "python": platform.python_version(),
+        "host": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "start": "cold" if lab.cold else "checkpoint",
+    }
+
+
+def _measure(
+    lab: Lab, what: Scenario, variant: str, with_stock: bool, folder: Path, jobs: int
+) -> list[tuple[Case, Case | None]]:
+    """All cells of the matrix, ``jobs`` at once; an error in one stops them all."""
+    cells = list(what.matrix())
+
+    def one(dims: Dims) -> tuple[Case, Case | None]:
+        stock = run.reference(lab, what, dims, lab.logs) if with_stock else None
+        case = run.measure(lab, what, dims, variant, folder / f"{dims.name()}-{variant}")
+        return case, stock
+
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        futures: list[Future[tuple[Case, Case | None]]] = [pool.submit(one, c) for c in cells]
+        pending = set(futures)
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    case, _ = future.result()
+                    if not dry_run():
+                        ready = len(futures) - len(pending)
+                        print(
+                            f"  {case.dims.name()} … {case.judgement.verdict.word}, "
+                            f"{case.outcome.wall_s:.1f} s ({ready}/{len(futures)})",
+                            file=sys.stderr,
+                            flush=True,
+                        )
+        except BaseException:
+            # The pool's end waits for its threads: they must see this and let go of their QEMUs.
+            lab.cancel.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future in futures:
+                if future.done() and not future.cancelled():
+                    error = future.exception()
+                    if isinstance(error, LabError):
+                        raise error from None
+                    assert error is None or isinstance(error, (Cancelled, BaseException))
+            raise
+    return [future.result() for future in futures]
+
+
+def _calibrate(options: argparse.Namespace, build: Builder) -> int:
+    lab = _lab(options, build, cold=False)
+    folder = run.calibrate(lab, options.variant, CALIBRATION)
+    if not dry_run():
+        print(f"calibration of {options.variant} Xen {options.xen}: pass: {folder}")
+    return 0
+
+
+def _list(options: argparse.Namespace, build: Builder) -> int:
+    paths = sorted(SCENARIOS.glob("*.toml"))
+    width = max((len(path.stem) for path in paths), default=0)
+    for path in paths:
+        what = scenario.load(path)
+        count = len(list(what.matrix()))
+        plural = "s" if count > 1 else ""
+        print(f"{path.stem:<{width}}  {count} case{plural}  {what.description}")
+    return 0
+
+
+def _clean(options: argparse.Namespace, build: Builder) -> int:
+    store = Store(build_folder() / "store")
+    doomed = [store.root / step for step in _STEPS if (store.root / step).exists()]
+    removed: list[Path] = []
+    if dry_run():
+        print(shlex.join(["rm", "-rf", *(str(path) for path in doomed)]))
+        return 0
+    if store.root.exists():
+        removed += store.clean_temporary()
+    for folder in doomed:
+        for entry in sorted(folder.iterdir()):
+            # What another lab is making now is its own.
+            if entry.is_dir() and not entry.name.startswith("."):
+                shutil.rmtree(entry, ignore_errors=True)
+                removed.append(entry)
+    removed += report.clean_leftovers(options.out)
+    for path in removed:
+        print(f"removed {path}")
+    return 0

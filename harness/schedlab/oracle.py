@@ -1,0 +1,450 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The oracle: from a scenario and the records of a run to checks.
+
+Pure functions; nothing is measured here.
+
+Shares are CPU time over virtual time, in percent of one pCPU, between two samples as they were
+really taken (the sample's own clock, not the time that was asked for).
+
+The bound on a capped group is contract E1: in a window w it gets ``cap x w``, give or take
+``cap x period + overrun``, where overrun is one enforcement quantum for each unit that can run at
+once.  A sample is not quite an instant: what can run within its span is added, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from schedlab.qemu import STATUS_ENDED, STATUS_GAVE_UP, Outcome
+from schedlab.records import Records, Sample
+from schedlab.scenario import DOM0, Dims, Domain, Expectation, Phase, Scenario, Step
+
+_MS = 1_000_000
+
+# SCHEDDOM_PERIOD of the series (two refills of 10 ms), for both schedulers: budget is the group's,
+# not theirs.
+PERIOD_NS = 20 * _MS
+# SCHEDDOM_CHUNK: the longest grant, so the longest that a unit can run on after its share is gone.
+QUANTUM_NS = _MS // 2
+# The project's own aim for a whole phase of REACH_NS or more, relative to the cap: the tighter of
+# it and E1.
+REACH: Mapping[str, float] = {"credit2": 0.01, "credit": 0.03}
+REACH_NS = 5_000 * _MS
+# Contract E4: aim for the split between equal domains, relative to an even part.
+EVEN = 0.02
+# A sample that comes later than this part of its window says that dom0 did not get its CPU: not a
+# measurement.
+LATE = 0.1
+
+
+class Verdict(IntEnum):
+    """The five verdicts, the worst last; of several the worst counts."""
+
+    PASS = 0
+    SKIP = 1
+    FAIL = 2
+    ERROR = 3
+    CRASH = 4
+
+    @property
+    def word(self) -> str:
+        """As it is written in results."""
+        return self.name.lower()
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of them; CRASH of none, for silence is no pass."""
+    return max(verdicts, default=Verdict.CRASH)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing expected and what was measured; ``unit`` is of all three figures."""
+
+    clause: str
+    phase: str
+    where: str
+    domains: tuple[str, ...]
+    expected: float | str
+    measured: float | str
+    tolerance: float
+    unit: str
+    reason: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """A phase as the table shows it; shares and errors in percent, errors relative to the cap."""
+
+    phase: str
+    domains: tuple[str, ...]
+    cap_percent: int
+    share: float
+    error: float | None
+    worst_window: float | None
+    split: tuple[float, ...]
+    windows: tuple[float, ...]
+    grouped: bool
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A run's verdict, with the reason when it is worse than a pass."""
+
+    verdict: Verdict
+    reason: str
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+
+
+def judge(
+    scenario: Scenario, dims: Dims, records: Records, outcome: Outcome, *, groups: bool = True
+) -> Judgement:
+    """Judge a run; ``groups=False``: the scenario without operations on groups, rows only."""
+    broken = _broken(records, outcome)
+    if broken is not None:
+        return Judgement(broken[0], broken[1], (), ())
+    steps = scenario.steps(groups=groups)
+    checks = _execution(scenario, steps, records)
+    rows: list[Row] = []
+    if all(c.verdict < Verdict.ERROR for c in checks):
+        for phase in scenario.phases:
+            found: list[Check] = []
+            if groups:
+                found = _membership(phase, records)
+                for expectation in phase.expect:
+                    found += _expect(scenario, dims, phase, expectation, records)
+            checks += found
+            if phase.show:
+                judged = [c.verdict for c in found]
+                rows.append(_row(phase, records, worst(judged) if judged else None))
+    verdict = worst([Verdict.PASS, *(c.verdict for c in checks)])
+    bad = [c for c in checks if c.verdict == verdict and verdict > Verdict.PASS]
+    return Judgement(verdict, _sentence(bad[0]) if bad else "", tuple(rows), tuple(checks))
+
+
+def share(one: Sample, two: Sample, names: Sequence[str]) -> float:
+    """The share of ``names`` together between two samples, percent of one pCPU."""
+    return 100.0 * sum(_used(one, two, name) for name in names) / (two.t_ns - one.t_ns)
+
+
+def max_min(total: float, limits: Sequence[float]) -> list[float]:
+    """``total`` shared out max-min fairly among users who can use at most ``limits`` each."""
+    parts = [0.0] * len(limits)
+    left = total
+    for position, i in enumerate(sorted(range(len(limits)), key=lambda k: limits[k])):
+        parts[i] = min(limits[i], left / (len(limits) - position))
+        left -= parts[i]
+    return parts
+
+
+def cap_tolerance(
+    scheduler: str, cap_percent: int, window_ns: int, at_once: int, *, whole: bool
+) -> tuple[float, str]:
+    """The tolerance on a capped group's share (percent of one pCPU) and how it comes about.
+
+    ``at_once`` is how many of its units can run at once; ``whole`` a whole phase, not a window of
+    it.
+    """
+    slack_ns = cap_percent / 100 * PERIOD_NS + QUANTUM_NS * at_once
+    bound = 100.0 * slack_ns / window_ns
+    reason = (
+        f"E1: cap {cap_percent} % x period {PERIOD_NS / _MS:g} ms + {at_once} x quantum "
+        f"{QUANTUM_NS / _MS:g} ms in {window_ns / 1e9:.4g} s"
+    )
+    reach = REACH[scheduler] * cap_percent
+    if whole and window_ns >= REACH_NS * (1 - LATE) and reach < bound:
+        return reach, f"reach: {REACH[scheduler]:.0%} of the cap over {window_ns / 1e9:.4g} s"
+    return bound, reason
+
+
+def _used(one: Sample, two: Sample, name: str) -> int:
+    before, after = one.domains.get(name), two.domains.get(name)
+    if before is None or after is None or before.cpu_ns is None or after.cpu_ns is None:
+        return 0
+    return after.cpu_ns - before.cpu_ns
+
+
+def _broken(records: Records, outcome: Outcome) -> tuple[Verdict, str] | None:
+    """Whether the run came to its end at all; silence is a crash."""
+    if outcome.status == STATUS_GAVE_UP:
+        said = records.errors[-1] if records.errors else None
+        detail = f": {said.what} ({said.errno})" if said else " without an error record"
+        return Verdict.ERROR, f"the controller gave up{detail}"
+    if outcome.status != STATUS_ENDED:
+        return Verdict.CRASH, outcome.reason or "no verdict was ever seen"
+    if not records.ended:
+        return Verdict.CRASH, "the records have no end"
+    if records.errors:
+        first = records.errors[0]
+        return Verdict.ERROR, f"the controller: {first.what} ({first.errno})"
+    for sample in records.samples.values():
+        for use in sample.domains.values():
+            if use.state == "crashed" or use.guest_failure:
+                failure = f" (guest failure {use.guest_failure})" if use.guest_failure else ""
+                return Verdict.CRASH, f"domain {use.name} crashed by {sample.label}{failure}"
+    return None
+
+
+def _execution(scenario: Scenario, steps: Sequence[Step], records: Records) -> list[Check]:
+    """Whether the timeline was carried out: every operation, its errno, every sample, in time."""
+    checks: list[Check] = []
+    ops = {op.index: op for op in records.ops}
+    phases = {id(s): p for p in scenario.phases for s in p.steps}
+    edges = {label: p for p in scenario.phases for label in p.labels}
+    for index, step in enumerate(steps):
+        if step.op == "end":
+            continue
+        if step.op == "sample":
+            label = step.arguments["label"]
+            sample = records.samples.get(label)
+            if sample is None:
+                checks.append(_fault(label, f"sample {index} ({label}) is not in the records"))
+            elif label in edges:
+                late_ns = sample.t_ns - step.t_ns
+                if late_ns > LATE * edges[label].window_ns or late_ns < 0:
+                    what = f"sample {label} was taken {late_ns / 1e6:.3f} ms late"
+                    checks.append(_fault(label, f"{what}: dom0 did not get its CPU in time"))
+            continue
+        op, phase = ops.get(index), phases[id(step)]
+        names = tuple(str(v) for k, v in step.arguments.items() if k in _ROLES)
+        if op is None or op.op != step.op:
+            checks.append(
+                _fault(phase.name, f"operation {index} ({step.op}) is not in the records")
+            )
+            continue
+        checks.append(
+            Check(
+                clause="op",
+                phase=phase.name,
+                where=f"{step.op} {' '.join(names)} at {step.t_ns / 1e9:g} s",
+                domains=names,
+                expected=step.errno,
+                measured=op.errno,
+                tolerance=0,
+                unit="errno",
+                reason="what the contract's table of errors says",
+                verdict=Verdict.PASS if op.errno == step.errno else Verdict.FAIL,
+            )
+        )
+        if op.done_ns > phase.settled_ns:
+            what = f"{step.op} was done {(op.done_ns - step.t_ns) / 1e6:.3f} ms after its time"
+            checks.append(_fault(phase.name, f"{what}, in the judged windows: lengthen settle"))
+    return checks
+
+
+_ROLES = ("domain", "master", "member")
+
+
+def _fault(phase: str, what: str) -> Check:
+    return Check("lab", phase, "", (), "", what, 0, "", what, Verdict.ERROR)
+
+
+def _membership(phase: Phase, records: Records) -> list[Check]:
+    """The groups the hypervisor reports at the phase's edges are those that the scenario made."""
+    expected = {
+        frozenset(phase.state.group_of(master)) for master in set(phase.state.master_of.values())
+    }
+    for label in phase.labels:
+        groups = records.samples[label].groups
+        found = {frozenset(d.name for d in g.domains) for g in groups if len(g.domains) > 1}
+        if found != expected:
+            return [_groups_check(phase, label, expected, found)]
+    return [_groups_check(phase, "every sample", expected, expected)] if expected else []
+
+
+def _groups_check(
+    phase: Phase, where: str, expected: set[frozenset[str]], found: set[frozenset[str]]
+) -> Check:
+    return Check(
+        clause="groups",
+        phase=phase.name,
+        where=where,
+        domains=tuple(sorted({name for group in expected | found for name in group})),
+        expected=_show_groups(expected),
+        measured=_show_groups(found),
+        tolerance=0,
+        unit="groups",
+        reason="membership is what the operations made it",
+        verdict=Verdict.PASS if expected == found else Verdict.FAIL,
+    )
+
+
+def _show_groups(groups: set[frozenset[str]]) -> str:
+    return "; ".join(sorted(" + ".join(sorted(group)) for group in groups)) or "none"
+
+
+def _expect(
+    scenario: Scenario, dims: Dims, phase: Phase, expectation: Expectation, records: Records
+) -> list[Check]:
+    edges = [records.samples[label] for label in phase.labels]
+    spans = [("whole", edges[0], edges[-1])]
+    if len(edges) > 2:
+        spans += [(f"window {k}", a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]), 1)]
+    checks: list[Check] = []
+    for where, one, two in spans:
+        if expectation.clause.startswith("E1."):
+            checks.append(_cap_check(scenario, dims, phase, expectation, where, one, two))
+        elif expectation.clause == "E4.even":
+            checks += _even_checks(scenario, dims, phase, expectation, where, one, two)
+        else:
+            checks.append(_share_check(phase, expectation, where, one, two))
+    return checks
+
+
+def _cap_check(
+    scenario: Scenario,
+    dims: Dims,
+    phase: Phase,
+    expectation: Expectation,
+    where: str,
+    one: Sample,
+    two: Sample,
+) -> Check:
+    master = phase.state.group_of(expectation.domains[0])[0]
+    cap = phase.state.caps[master]
+    window_ns = two.t_ns - one.t_ns
+    at_once = _at_once(scenario, dims, phase, expectation.domains)
+    if expectation.tolerance is not None:
+        tolerance, reason = expectation.tolerance, str(expectation.reason)
+    else:
+        whole = where == "whole"
+        tolerance, reason = cap_tolerance(dims.scheduler, cap, window_ns, at_once, whole=whole)
+        reading = 100.0 * (one.span_ns + two.span_ns) * at_once / window_ns
+        tolerance, reason = tolerance + reading, f"{reason}; + {reading:.4f} for the samples' span"
+    measured = share(one, two, expectation.domains)
+    over, under = measured > cap + tolerance, measured < cap - tolerance
+    if expectation.clause == "E1.upper":
+        under = False
+    if expectation.clause == "E1.lower":
+        over = False
+    return Check(
+        clause=expectation.clause,
+        phase=phase.name,
+        where=where,
+        domains=expectation.domains,
+        expected=float(cap),
+        measured=measured,
+        tolerance=tolerance,
+        unit="% of a pCPU",
+        reason=reason,
+        verdict=Verdict.FAIL if over or under else Verdict.PASS,
+    )
+
+
+def _even_checks(
+    scenario: Scenario,
+    dims: Dims,
+    phase: Phase,
+    expectation: Expectation,
+    where: str,
+    one: Sample,
+    two: Sample,
+) -> list[Check]:
+    names = expectation.domains
+    total = share(one, two, names)
+    limits = [100.0 * _at_once(scenario, dims, phase, (name,)) for name in names]
+    window_ns = two.t_ns - one.t_ns
+    # Over a window two domains can be apart by what one enforcement round gives: a period's budget,
+    # a quantum.
+    round_ns = total / 100 * PERIOD_NS + QUANTUM_NS
+    checks = []
+    for name, even in zip(names, max_min(total, limits)):
+        if expectation.tolerance is not None:
+            tolerance, reason = expectation.tolerance, str(expectation.reason)
+        else:
+            tolerance = max(EVEN * even, 100.0 * round_ns / window_ns)
+            reason = (
+                f"E4: the larger of {EVEN:.0%} of an even part and one round of "
+                f"{round_ns / _MS:.3g} ms in {window_ns / 1e9:.4g} s"
+            )
+        measured = share(one, two, (name,))
+        good = abs(measured - even) <= tolerance
+        checks.append(
+            Check(
+                clause="E4.even",
+                phase=phase.name,
+                where=where,
+                domains=(name,),
+                expected=even,
+                measured=measured,
+                tolerance=tolerance,
+                unit="% of a pCPU",
+                reason=reason,
+                verdict=Verdict.PASS if good else Verdict.FAIL,
+            )
+        )
+    return checks
+
+
+def _share_check(
+    phase: Phase, expectation: Expectation, where: str, one: Sample, two: Sample
+) -> Check:
+    assert expectation.share is not None and expectation.tolerance is not None
+    measured = share(one, two, expectation.domains)
+    good = abs(measured - expectation.share) <= expectation.tolerance
+    return Check(
+        clause="share",
+        phase=phase.name,
+        where=where,
+        domains=expectation.domains,
+        expected=expectation.share,
+        measured=measured,
+        tolerance=expectation.tolerance,
+        unit="% of a pCPU",
+        reason=str(expectation.reason),
+        verdict=Verdict.PASS if good else Verdict.FAIL,
+    )
+
+
+def _at_once(scenario: Scenario, dims: Dims, phase: Phase, names: Sequence[str]) -> int:
+    """How many vCPUs of ``names`` can run at once, by who runs, affinity and pCPUs."""
+    domains: dict[str, Domain] = {d.name: d for d in scenario.domains}
+    units = 0
+    for name in names:
+        if name not in phase.state.running:
+            continue
+        if name == DOM0:
+            units += 1
+            continue
+        affinity = phase.state.affinity.get(name)
+        places = dims.pcpus if affinity is None else len(affinity)
+        units += min(domains[name].vcpus, places)
+    return min(units, dims.pcpus)
+
+
+def _row(phase: Phase, records: Records, verdict: Verdict | None) -> Row:
+    edges = [records.samples[label] for label in phase.labels]
+    cap = phase.state.caps[phase.state.group_of(phase.show[0])[0]]
+    total = share(edges[0], edges[-1], phase.show)
+    windows = tuple(share(a, b, phase.show) for a, b in zip(edges, edges[1:]))
+    parts = [share(edges[0], edges[-1], (name,)) for name in phase.show]
+    return Row(
+        phase=phase.name,
+        domains=phase.show,
+        cap_percent=cap,
+        share=total,
+        error=100.0 * (total - cap) / cap if cap else None,
+        worst_window=max((100.0 * (w - cap) / cap for w in windows), key=abs) if cap else None,
+        split=tuple(100.0 * part / total if total else 0.0 for part in parts),
+        windows=windows,
+        grouped=phase.grouped,
+        verdict=verdict,
+    )
+
+
+def _sentence(check: Check) -> str:
+    if check.clause == "lab":
+        return check.reason
+    if isinstance(check.expected, str) or isinstance(check.measured, str):
+        place = f"{check.phase}: {check.where}"
+        return f"{place}: expected {check.expected}, got {check.measured}"
+    return (
+        f"{check.clause} in {check.phase}, {check.where}: {' + '.join(check.domains)} got "
+        f"{check.measured:.3f} {check.unit}, expected {check.expected:.3f} +- "
+        f"{check.tolerance:.3f} ({check.reason})"
+    )

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One QEMU: its command line, its life, and the small part of QMP that the lab needs.
+
+Virtual time is QEMU's instruction count (``-icount``), so a run depends on its inputs alone,
+provided nothing reaches the machine at a wall-clock instant: a measuring run has no monitor, no
+input and no network; scenario and guests come in through fw_cfg files, records go out through port
+0xe9 into a file.
+
+QEMU runs in a session of its own, dies with this process (prctl PDEATHSIG, by setpriv), and its
+whole process group is killed when the ``with`` block that started it ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from schedlab.core.errors import LabError
+
+# QEMU's exit status is (code written to port 0x501) * 2 + 1.
+STATUS_ENDED = 1
+STATUS_GAVE_UP = 3
+DEFAULT_WATCHDOG_S = 60.0
+MEMORY_MIB = 512
+SCENARIO_FILE = "scenario.json"
+RECORDS_FILE = "records.jsonl"
+SERIAL_FILE = "serial.log"
+QEMU_LOG_FILE = "qemu.log"
+NO_SCENARIO = "none\n"
+# The period of a virtual timer whose only work is to end QEMU's round-robin slice, which keeps the
+# pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.
+SLICE_US = 100
+
+XEN_ARGS = (
+    "loglvl=info guest_loglvl=info com1=115200 console=com1 noreboot "
+    "dom0_mem=64M,max:64M dom0_max_vcpus=1"
+)
+KERNEL_ARGS = "console=hvc0 quiet swiotlb=512 acpi=off pci=off"
+
+# What the serial log says when there is no use in waiting.
+_FATAL = re.compile(
+    rb"Panic on CPU \d+|Kernel panic - not syncing[^\r\n]*|"
+    rb"Domain \d+ \(vcpu#\d+\) crashed on cpu#\d+|Hardware Dom0 \w+: [^\r\n]*"
+)
+_POLL_S = 0.02
+_LAST_WORDS_S = 0.5
+
+
+class QemuBuild(Protocol):
+    """The part of the build's artifacts that is QEMU."""
+
+    @property
+    def argv0(self) -> Path:
+        ...  # noqa: E704
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        ...  # noqa: E704
+
+    @property
+    def data_args(self) -> Sequence[str]:
+        ...  # noqa: E704
+
+    @property
+    def version(self) -> str:
+        ...  # noqa: E704
+
+
+class Artifacts(Protocol):
+    """What the lab needs of schedlab.build.artifacts()."""
+
+    @property
+    def xen(self) -> Path:
+        ...  # noqa: E704
+
+    @property
+    def kernel(self) -> Path:
+        ...  # noqa: E704
+
+    @property
+    def initramfs(self) -> Path:
+        ...  # noqa: E704
+
+    @property
+    def guests(self) -> Mapping[str, Path]:
+        ...  # noqa: E704
+
+    @property
+    def qemu(self) -> QemuBuild:
+        ...  # noqa: E704
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        ...  # noqa: E704
+
+
+class Cancelled(Exception):
+    """Another part of the lab asked this run to stop."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The virtual machine's own dimensions."""
+
+    scheduler: str
+    pcpus: int
+    topology: str
+    shift: int
+
+    def arguments(self) -> list[str]:
+        """QEMU arguments that name no file; part of every cache key."""
+        shape = "sockets=1,cores={n}" if self.topology == "cores" else "sockets={n},cores=1"
+        return [
+            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-accel", "tcg", "-icount", f"shift={self.shift},sleep=off"),
+            *("-rtc", "base=2026-01-01,clock=vm", "-seed", "1"),
+            *("-machine", "pc", "-cpu", "qemu64,+svm,+npt", "-m", str(MEMORY_MIB)),
+            *("-smp", f"{self.pcpus},{shape.format(n=self.pcpus)}"),
+            *("-netdev", "hubport,id=slice,hubid=0"),
+            *("-object", f"filter-buffer,id=bound,netdev=slice,interval={SLICE_US}"),
+            *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
+            *("-append", f"sched={self.scheduler} {XEN_ARGS}"),
+        ]
+
+
+def command(
+    machine: Machine,
+    artifacts: Artifacts,
+    images: Sequence[str] = (),
+    *,
+    incoming: Path | None = None,
+    monitor: Path | None = None,
+) -> list[str]:
+    """The whole command.
+
+    It is run in a folder that has SCENARIO_FILE, and writes RECORDS_FILE and SERIAL_FILE there.
+
+    ``incoming`` restores that checkpoint, and goes on by itself; ``monitor`` is the path of a QMP
+    socket, and the machine then waits for ``cont``.  Without a monitor nothing can reach the
+    machine from outside.
+    """
+    qemu = artifacts.qemu
+    argv = [str(qemu.argv0), *qemu.data_args, *machine.arguments()]
+    argv += ["-kernel", str(artifacts.xen)]
+    argv += ["-initrd", f"{_comma(artifacts.kernel)} {KERNEL_ARGS},{_comma(artifacts.initramfs)}"]
+    argv += ["-serial", f"file:{SERIAL_FILE}"]
+    argv += ["-chardev", f"file,id=records,path={RECORDS_FILE}"]
+    argv += ["-device", "isa-debugcon,iobase=0xe9,chardev=records"]
+    argv += ["-fw_cfg", f"name=opt/nemesis/scenario,file={SCENARIO_FILE}"]
+    for image in images:
+        if image not in artifacts.guests:
+            raise LabError(
+                f"no guest image {image} in this build",
+                f"there are: {', '.join(sorted(artifacts.guests)) or 'none'}",
+            )
+        path = _comma(artifacts.guests[image])
+        argv += ["-fw_cfg", f"name=opt/nemesis/guest/{image},file={path}"]
+    if incoming is not None:
+        # The announcement of the migrated network card runs on host time: none of it.
+        argv += ["-global", "migration.announce-rounds=0", "-incoming", f"file:{incoming}"]
+    if monitor is not None:
+        argv += ["-S", "-qmp", f"unix:{monitor},server=on,wait=off"]
+    return argv
+
+
+def _comma(path: Path) -> str:
+    """QEMU's own escape in option values."""
+    return str(path).replace(",", ",,")
+
+
+def script(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """A shell script of a command, to be pasted or run in its folder."""
+    words = [f"{k}={shlex.quote(v)}" for k, v in sorted(env.items())]
+    return "#!/bin/sh\n" + " ".join([*words, shlex.join(argv)]) + "\n"
+
+
+class Process:
+    """A running QEMU; leaving the ``with`` block kills it and waits until it is gone."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+        with open(folder / QEMU_LOG_FILE, "wb") as log:
+            try:
+                self._child = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                    cwd=folder,
+                    env={**os.environ, **env},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise LabError(f"cannot start QEMU: {error}", "run make setup") from error
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also its group's."""
+        return self._child.pid
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._child.poll()
+
+    def kill(self) -> None:
+        """Kill the process group; returns when it is gone."""
+        if self._child.poll() is None:
+            try:
+                os.killpg(self._child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self._child.wait()
+
+
+@dataclass
+class Outcome:
+    """How a run went, as seen from outside; ``status`` is QEMU's, None when it was killed."""
+
+    status: int | None
+    reason: str = ""
+    wall_s: float = 0.0
+    first_record_s: float | None = None
+
+
+@dataclass
+class Watcher:
+    """Waits for a QEMU, and gives it up when it shows no sign of life or a sign of death."""
+
+    folder: Path
+    watchdog_s: float = DEFAULT_WATCHDOG_S
+    cancel: threading.Event = field(default_factory=threading.Event)
+    first_record_s: float | None = None
+    _sizes: tuple[int, int] = (0, 0)
+    _serial_read: int = 0
+
+    def wait(self, process: Process, until: bytes | None = None) -> Outcome:
+        """Until it exits, dies, or hangs: nothing new in records or serial for ``watchdog_s``.
+
+        With ``until``, returns with status None and no reason as soon as the records contain it.
+        Raises Cancelled when ``cancel`` is set.
+        """
+        alive = time.monotonic()
+        while True:
+            if self.cancel.is_set():
+                raise Cancelled
+            status = process.poll()
+            now = time.monotonic()
+            sizes = (_size(self.folder / RECORDS_FILE), _size(self.folder / SERIAL_FILE))
+            if sizes != self._sizes:
+                alive = now
+                if sizes[0] and self.first_record_s is None:
+                    self.first_record_s = now - process.started
+                serial_grew, records_grew = sizes[1] != self._sizes[1], sizes[0] != self._sizes[0]
+                self._sizes = sizes
+                if serial_grew and (words := self._fatal()) is not None:
+                    if status is None:
+                        time.sleep(_LAST_WORDS_S)
+                        process.kill()
+                    return self._outcome(process, None, words)
+                if records_grew and until and until in (self.folder / RECORDS_FILE).read_bytes():
+                    return self._outcome(process, None, "")
+            if status is not None:
+                return self._outcome(process, status, _status_text(status, self.folder))
+            if now - alive > self.watchdog_s:
+                process.kill()
+                reason = f"hung: nothing new in records or serial log for {self.watchdog_s:g} s"
+                return self._outcome(process, None, reason)
+            time.sleep(_POLL_S)
+
+    def _outcome(self, process: Process, status: int | None, reason: str) -> Outcome:
+        wall_s = time.monotonic() - process.started
+        return Outcome(status, reason, wall_s, self.first_record_s)
+
+    def _fatal(self) -> str | None:
+        with open(self.folder / SERIAL_FILE, "rb") as serial:
+            # A message may have been cut by the last look: look at a little of it again.
+            serial.seek(max(0, self._serial_read - 200))
+            new = serial.read()
+            self._serial_read = serial.tell()
+        match = _FATAL.search(new)
+        return match[0].decode(errors="replace") if match else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _status_text(status: int, folder: Path) -> str:
+    if status == STATUS_ENDED:
+        return ""
+    if status == STATUS_GAVE_UP:
+        return "the controller gave up"
+    said = tail(folder / QEMU_LOG_FILE, 3)
+    how = f"QEMU was killed by signal {-status}" if status < 0 else f"QEMU exited with {status}"
+    return f"{how}: {' / '.join(said)}" if said else f"{how} without the controller's word"
+
+
+def tail(path: Path, count: int = 15) -> list[str]:
+    """The last lines of a log, printable; empty when there is none."""
+    try:
+        text = path.read_bytes()[-16384:].decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    lines = [re.sub(r"[^\x20-\x7e\u0080-\uffff]", "", line).rstrip() for line in text.splitlines()]
+    return [line for line in lines if line][-count:]
+
+
+class Monitor:
+    """A QMP client: one command at a time, events skipped."""
+
+    def __init__(self, path: Path, process: Process, timeout_s: float = 20.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._socket.connect(str(path))
+                break
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    self._socket.close()
+                    raise LabError("QEMU did not open its monitor", "see its log") from error
+                time.sleep(_POLL_S)
+        self._lines = self._socket.makefile("rb")
+        self._read()
+        self.execute("qmp_capabilities")
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            line = self._lines.readline()
+        except OSError as error:
+            raise LabError(f"QEMU's monitor does not answer: {error}", "see its log") from error
+        if not line:
+            raise LabError("QEMU closed its monitor", "see its log")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+    def execute(self, name: str, **arguments: Any) -> Any:
+        """The command's return value; LabError with QEMU's words when it refuses."""
+        request: dict[str, Any] = {"execute": name}
+        if arguments:
+            request["arguments"] = arguments
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise LabError(f"QEMU's monitor is gone: {error}", "see its log") from error
+        while True:
+            answer = self._read()
+            if "error" in answer:
+                raise LabError(f"QEMU refuses {name}: {answer['error'].get('desc')}", "see its log")
+            if "return" in answer:
+                return answer["return"]

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One case: a scenario on one machine with one build, from inputs to judged records.
+
+Also what stands around a case: the same scenario on the stock hypervisor as a reference, and the
+calibration without which nothing is measured.  Both are pure functions of their inputs, and are
+kept in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schedlab import checkpoint, oracle, qemu, records, scenario
+from schedlab.core.command import dry_run
+from schedlab.core.errors import LabError
+from schedlab.core.store import Store
+from schedlab.oracle import Judgement, Verdict
+from schedlab.qemu import Artifacts, Machine, Outcome, Process, Watcher
+from schedlab.scenario import GROUP_OPS, Dims, Scenario
+
+# Wall seconds allowed per virtual second on top of the watchdog's: the controller writes nothing
+# while its timeline runs, so that the measured machine is left alone.  The slowest measured is 0.7
+# (DESIGN.md, 2).
+WALL_PER_VIRTUAL = 2.0
+# What a hypervisor without scheduling domains answers to the first of their operations.
+_NO_GROUPS = frozenset({"ENOSYS", "EOPNOTSUPP"})
+
+
+@dataclass
+class Lab:
+    """What all cases of a run share."""
+
+    store: Store
+    build: Callable[[str], Artifacts]
+    logs: Path
+    cold: bool = False
+    watchdog_s: float = qemu.DEFAULT_WATCHDOG_S
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A judged case; ``folder`` has its records, serial log, scenario and command."""
+
+    scenario: Scenario
+    dims: Dims
+    variant: str
+    folder: Path
+    command: str
+    context: Mapping[str, str]
+    outcome: Outcome
+    records: records.Records
+    judgement: Judgement
+
+
+def machine_of(dims: Dims) -> Machine:
+    """The virtual machine of a cell of the matrix."""
+    return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift)
+
+
+def measure(
+    lab: Lab,
+    what: Scenario,
+    dims: Dims,
+    variant: str,
+    folder: Path,
+    *,
+    groups: bool = True,
+) -> Case:
+    """Run the scenario in ``folder`` and judge it.
+
+    Bad behaviour of the subject is a verdict, not an exception.
+    With DRY=1 the command is printed, nothing runs, and the case passes without checks.
+    """
+    artifacts = lab.build(variant)
+    machine = machine_of(dims)
+    incoming: Path | None = None
+    context = {f"{variant}.{name}": value for name, value in sorted(artifacts.hashes.items())}
+    if not lab.cold:
+        made = checkpoint.get(lab.store, machine, artifacts, lab.logs, lab.watchdog_s, lab.cancel)
+        incoming = made / checkpoint.STATE_FILE
+        if not dry_run():
+            outputs = lab.store.manifest(made)["outputs"]
+            context["checkpoint"] = outputs[checkpoint.STATE_FILE]["sha256"]
+    text = what.as_json(dims.seed, groups=groups)
+    context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
+    argv = qemu.command(machine, artifacts, what.images, incoming=incoming)
+    script = qemu.script(argv, artifacts.qemu.env)
+    if dry_run():
+        print(f"# {what.name} on {variant} {dims.name()}, in {folder}")
+        print(script.split("\n", 1)[1], end="", flush=True)
+        empty = records.parse([])
+        idle = Judgement(Verdict.SKIP, "printed, not run", (), ())
+        return Case(what, dims, variant, folder, script, context, Outcome(None), empty, idle)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / qemu.SCENARIO_FILE).write_text(text)
+    (folder / "command.sh").write_text(script)
+    if incoming is not None:
+        shutil.copyfile(incoming.parent / qemu.RECORDS_FILE, folder / "boot.jsonl")
+    patience_s = lab.watchdog_s + WALL_PER_VIRTUAL * what.length_ns / 1e9
+    with Process(argv, artifacts.qemu.env, folder) as process:
+        outcome = Watcher(folder, patience_s, lab.cancel).wait(process)
+    return _judged(what, dims, variant, folder, script, context, outcome, groups)
+
+
+def _judged(
+    what: Scenario,
+    dims: Dims,
+    variant: str,
+    folder: Path,
+    script: str,
+    context: Mapping[str, str],
+    outcome: Outcome,
+    groups: bool,
+) -> Case:
+    try:
+        found = records.parse(_lines(folder / qemu.RECORDS_FILE))
+        judgement = oracle.judge(what, dims, found, outcome, groups=groups)
+    except records.RecordError as error:
+        found = records.parse([])
+        verdict, reason = Verdict.ERROR, str(error)
+        if outcome.status != qemu.STATUS_ENDED:
+            verdict, reason = Verdict.CRASH, outcome.reason or reason
+        judgement = Judgement(verdict, reason, (), ())
+    if groups and judgement.verdict == Verdict.FAIL and (said := _no_groups(found)) is not None:
+        reason = f"this hypervisor ({variant}) has no scheduling domains: {said}"
+        judgement = Judgement(Verdict.ERROR, f"{reason}; use --variant patched", (), ())
+    return Case(what, dims, variant, folder, script, context, outcome, found, judgement)
+
+
+def _no_groups(found: records.Records) -> str | None:
+    first = next((op for op in found.ops if op.op in GROUP_OPS), None)
+    if first is None or first.errno not in _NO_GROUPS:
+        return None
+    return f"{first.op} answered {first.errno}"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def hello_of(case: Case) -> records.Hello | None:
+    """What was booted, as the controller saw it."""
+    if case.records.hello is not None:
+        return case.records.hello
+    try:
+        return records.parse(_lines(case.folder / "boot.jsonl")).hello
+    except records.RecordError:
+        return None
+
+
+def reference(lab: Lab, what: Scenario, dims: Dims, logs: Path) -> Case:
+    """The scenario without its operations on groups, on stock Xen; measured once."""
+    artifacts = lab.build("stock")
+    inputs = {
+        **{name: value for name, value in artifacts.hashes.items()},
+        "machine": json.dumps(machine_of(dims).arguments()),
+        "scenario": what.as_json(dims.seed, groups=False),
+        "start": "cold" if lab.cold else "checkpoint",
+        "format": "1",
+    }
+
+    def make(folder: Path) -> None:
+        if dry_run():
+            measure(lab, what, dims, "stock", logs / f"{dims.name()}-stock", groups=False)
+            return
+        case = measure(lab, what, dims, "stock", folder, groups=False)
+        if case.judgement.verdict != Verdict.PASS:
+            log = _keep(folder, logs / f"{dims.name()}-stock")
+            raise LabError(
+                f"the stock hypervisor did not run {what.name} ({dims.name()}): "
+                f"{case.judgement.reason}",
+                "see the serial log",
+                log,
+            )
+
+    title = f"reference {what.name} {dims.name()} on stock"
+    folder = lab.store.get("reference", inputs, make, title=title)
+    outcome = Outcome(qemu.STATUS_ENDED)
+    script = "" if dry_run() else (folder / "command.sh").read_text()
+    if dry_run():
+        empty = Judgement(Verdict.SKIP, "", (), ())
+        return Case(what, dims, "stock", folder, "", {}, outcome, records.parse([]), empty)
+    return _judged(what, dims, "stock", folder, script, {}, outcome, False)
+
+
+def calibrate(lab: Lab, variant: str, path: Path) -> Path:
+    """Run the calibration for this build and QEMU unless its verdict is stored.
+
+    Returns the folder with its records; raises LabError when it failed.  A failure is stored too:
+    the answer will not change.
+    """
+    artifacts = lab.build(variant)
+    what = scenario.load(path)
+    dims = next(what.matrix())
+    inputs = {
+        "xen": artifacts.hashes["xen"],
+        "qemu": artifacts.hashes["qemu"],
+        "machine": json.dumps(machine_of(dims).arguments()),
+        "scenario": what.as_json(dims.seed),
+        "expected": hashlib.sha256(what.text.encode()).hexdigest(),
+        "format": "1",
+    }
+    logs = lab.logs / f"calibration-{variant}"
+
+    def make(folder: Path) -> None:
+        case = measure(lab, what, dims, variant, logs if dry_run() else folder)
+        if dry_run():
+            return
+        if case.judgement.verdict >= Verdict.ERROR:
+            raise LabError(
+                f"the calibration did not run: {case.judgement.reason}",
+                "see the serial log",
+                _keep(folder, logs),
+            )
+        verdict = {"verdict": case.judgement.verdict.word, "reason": case.judgement.reason}
+        (folder / "verdict.json").write_text(json.dumps(verdict) + "\n")
+
+    title = f"calibration of {variant} Xen on QEMU {artifacts.qemu.version}"
+    folder = lab.store.get("calibration", inputs, make, title=title)
+    if dry_run():
+        return folder
+    verdict = json.loads((folder / "verdict.json").read_text())
+    if verdict["verdict"] != Verdict.PASS.word:
+        raise LabError(
+            f"refusing to measure: this Xen on QEMU {artifacts.qemu.version} fails the calibration: "
+            f"{verdict['reason']}",
+            "stock scheduling has a known answer there; use the locked QEMU (>= 10) and Xen. "
+            f"The records are in {folder}",
+        )
+    return folder
+
+
+def _keep(folder: Path, kept: Path) -> Path | None:
+    """Copy a failure's files out of a folder that is about to go; returns the best log."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.is_file():
+            shutil.copyfile(file, kept / file.name)
+    return log_of(kept)
+
+
+def log_of(folder: Path) -> Path | None:
+    """The serial log, or QEMU's own where that says nothing."""
+    for name in (qemu.SERIAL_FILE, qemu.QEMU_LOG_FILE):
+        if (folder / name).exists() and os.path.getsize(folder / name):
+            return folder / name
+    return None

@@ -1,0 +1,645 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Scenarios: TOML in, checked, and compiled to the flat timeline that the controller executes.
+
+A scenario says what happens (phases, each with operations and a judged stretch of windows) and what
+is expected of it (clauses of the contract).  It is checked here against ``scenario.schema.json``
+and against itself; every error names the file, the line, the key and the remedy.  Compilation also
+follows the groups through the timeline, so that the oracle knows each phase's cap and members
+without being told.
+
+Units: all ``*_ns`` are nanoseconds of virtual time; caps are percent of one pCPU.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import]
+
+from schedlab.core.errors import LabError
+
+MAX_PCPUS = 16
+DEFAULT_WINDOW = "1s"
+# One accounting period of the slowest clock in the schedulers, rounded up: credit hands out credits
+# each 30 ms, credit2 resets budgets each 10 ms; contract E5 gives a change one period to be in
+# force.
+DEFAULT_SETTLE = "100ms"
+# Measured with the locked QEMU, see README.md: the slowest (most exact) shift at which the smoke is
+# quick.
+DEFAULT_SHIFT = 5
+DOM0 = "dom0"
+GROUP_OPS = frozenset({"join", "leave", "dissolve"})
+
+_SCHEMA = Path(__file__).with_name("scenario.schema.json")
+_UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_UNIT_KIB = {"M": 1024, "G": 1024 * 1024}
+_FORMATS = {
+    "^[a-z][a-z0-9_-]{0,31}$": "a name: small letters, digits, _ or -, a letter first, 32 at most",
+    "^[0-9]+ ?(s|ms|us|ns)$": 'a time with its unit, as "5s", "100ms", "20us" or "300000ns"',
+    "^[0-9]+[MG]$": 'a size with its unit, as "8M"',
+    "^E[A-Z0-9]+$": 'the symbol of an errno, as "EBUSY"',
+}
+
+KeyPath = tuple[str | int, ...]
+
+
+class ScenarioError(LabError):
+    """A scenario that cannot be run; the text names file, line, key and remedy."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain, created paused before t0."""
+
+    name: str
+    kind: str
+    vcpus: int
+    memory_kib: int
+    cap_percent: int
+    weight: int
+    affinity: tuple[int, ...] | None
+    workload: str
+    parameters: Mapping[str, int]
+
+    @property
+    def image(self) -> str:
+        """Name of the guest binary among the build's artifacts."""
+        return f"{self.workload}-{self.kind}"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A clause that a phase is judged by; ``tolerance`` only where it is overridden."""
+
+    clause: str
+    domains: tuple[str, ...]
+    share: float | None = None
+    tolerance: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of the timeline; ``errno`` is what it is expected to answer ("0": success)."""
+
+    t_ns: int
+    op: str
+    arguments: Mapping[str, Any]
+    errno: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The controller's form."""
+        return {"t_ns": self.t_ns, "op": self.op, **self.arguments}
+
+
+@dataclass(frozen=True)
+class State:
+    """What the hypervisor has been told: caps, weights, who runs, who is whose member."""
+
+    caps: Mapping[str, int]
+    weights: Mapping[str, int]
+    affinity: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict)
+    running: frozenset[str] = frozenset()
+    master_of: Mapping[str, str] = field(default_factory=dict)
+
+    def group_of(self, name: str) -> tuple[str, ...]:
+        """Master first, then members in order of joining; the domain alone if it has no group."""
+        master = self.master_of.get(name, name)
+        return (master, *(m for m, of in self.master_of.items() if of == master))
+
+    def after(self, op: str, arguments: Mapping[str, Any]) -> State:
+        """The state after a successful operation."""
+        domain = arguments.get("domain", "")
+        if op == "start" or op == "unpause":
+            return replace(self, running=self.running | {domain})
+        if op == "pause":
+            return replace(self, running=self.running - {domain})
+        if op == "kill":
+            left = {m: of for m, of in self.master_of.items() if domain not in (m, of)}
+            return replace(self, running=self.running - {domain}, master_of=left)
+        if op == "join":
+            return replace(
+                self, master_of={**self.master_of, arguments["member"]: arguments["master"]}
+            )
+        if op == "leave":
+            left = {m: of for m, of in self.master_of.items() if m != arguments["member"]}
+            return replace(self, master_of=left)
+        if op == "dissolve":
+            left = {m: of for m, of in self.master_of.items() if of != arguments["master"]}
+            return replace(self, master_of=left)
+        if op == "cap":
+            return replace(self, caps={**self.caps, domain: arguments["cap_percent"]})
+        if op == "weight":
+            return replace(self, weights={**self.weights, domain: arguments["weight"]})
+        if op == "affinity":
+            return replace(self, affinity={**self.affinity, domain: tuple(arguments["pcpus"])})
+        return self
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the timeline: operations, a settle time, then whole windows that are judged.
+
+    ``labels`` name the samples at the window edges, one more than there are windows.
+    """
+
+    name: str
+    start_ns: int
+    settled_ns: int
+    end_ns: int
+    window_ns: int
+    settle_ns: int
+    steps: tuple[Step, ...]
+    show: tuple[str, ...]
+    expect: tuple[Expectation, ...]
+    state: State
+    labels: tuple[str, ...]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether what is shown belongs to a group in this phase."""
+        return any(len(self.state.group_of(name)) > 1 for name in self.show)
+
+
+@dataclass(frozen=True)
+class Dims:
+    """One cell of the matrix."""
+
+    scheduler: str
+    pcpus: int
+    topology: str
+    shift: int
+    seed: int
+
+    def name(self) -> str:
+        """A short name, unique inside a run, that sorts; defaults are left out of it."""
+        parts = [self.scheduler, f"{self.pcpus}p"]
+        if self.topology != "cores":
+            parts.append(self.topology)
+        if self.shift != DEFAULT_SHIFT:
+            parts.append(f"shift{self.shift}")
+        if self.seed != 1:
+            parts.append(f"seed{self.seed}")
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A checked scenario."""
+
+    path: Path
+    text: str
+    name: str
+    description: str
+    domains: tuple[Domain, ...]
+    phases: tuple[Phase, ...]
+    schedulers: tuple[str, ...]
+    pcpus: tuple[int, ...]
+    topologies: tuple[str, ...]
+    shifts: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def uses_groups(self) -> bool:
+        """Whether any operation needs scheduling domains."""
+        return any(step.op in GROUP_OPS for phase in self.phases for step in phase.steps)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Guest binaries it needs, sorted."""
+        return tuple(sorted({domain.image for domain in self.domains}))
+
+    @property
+    def length_ns(self) -> int:
+        """Virtual time from t0 to the end."""
+        return self.phases[-1].end_ns
+
+    def matrix(self) -> Iterator[Dims]:
+        """Every cell, in the order the scenario lists them."""
+        for cell in itertools.product(
+            self.schedulers, self.topologies, self.shifts, self.seeds, self.pcpus
+        ):
+            scheduler, topology, shift, seed, pcpus = cell
+            yield Dims(scheduler, pcpus, topology, shift, seed)
+
+    def steps(self, *, groups: bool = True) -> list[Step]:
+        """The timeline: operations and samples in order, ``end`` last.
+
+        ``groups=False`` leaves out the operations on groups: the same scenario on a stock
+        hypervisor.
+        """
+        steps = [Step(0, "sample", {"label": "start"}, "0")]
+        for phase in self.phases:
+            steps += [s for s in phase.steps if groups or s.op not in GROUP_OPS]
+            for k, label in enumerate(phase.labels):
+                at_ns = phase.settled_ns + k * phase.window_ns
+                steps.append(Step(at_ns, "sample", {"label": label}, "0"))
+        return [*steps, Step(self.length_ns, "end", {}, "0")]
+
+    def as_json(self, seed: int, *, groups: bool = True) -> str:
+        """What the controller reads: canonical JSON, one line, with a newline."""
+        body = {
+            "format": 1,
+            "name": self.name,
+            "seed": seed,
+            "domains": [
+                {
+                    "name": d.name,
+                    "kind": d.kind,
+                    "image": d.image,
+                    "vcpus": d.vcpus,
+                    "memory_kib": d.memory_kib,
+                    "cap_percent": d.cap_percent,
+                    "weight": d.weight,
+                    "affinity": None if d.affinity is None else list(d.affinity),
+                    d.workload: dict(d.parameters),
+                }
+                for d in self.domains
+            ],
+            "timeline": [step.as_json() for step in self.steps(groups=groups)],
+        }
+        return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def find(name: str, folder: Path) -> Path:
+    """The file of a scenario given by its name in ``folder`` or by any path."""
+    given = Path(name)
+    if given.suffix == ".toml" or "/" in name:
+        if given.is_file():
+            return given
+        raise ScenarioError(f"no scenario file {name}", "check the path")
+    inside = folder / f"{name}.toml"
+    if inside.is_file():
+        return inside
+    known = sorted(p.stem for p in folder.glob("*.toml"))
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ScenarioError(
+        f"no scenario {name}",
+        f"{hint}there are: {', '.join(known) or 'none'}; or give a .toml file",
+    )
+
+
+def load(path: Path) -> Scenario:
+    """Read and check the scenario at ``path``; raises ScenarioError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: cannot be read: {error}", "check the path") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Scenario:
+    """Check the scenario in ``text``, which errors say is at ``path``."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{path}: not TOML: {error}", "mend that line") from error
+    source = _Source(path, text)
+    _check_schema(raw, source)
+    return _Compiler(raw, source).compile()
+
+
+def override(
+    scenario: Scenario,
+    *,
+    schedulers: Sequence[str] = (),
+    pcpus: Sequence[int] = (),
+    shift: int | None = None,
+) -> Scenario:
+    """The scenario with parts of its matrix replaced, checked again as if the file had said so."""
+    raw = tomllib.loads(scenario.text)
+    matrix = raw.setdefault("matrix", {})
+    if schedulers:
+        matrix["scheduler"] = list(schedulers)
+    if pcpus:
+        matrix["pcpus"] = list(pcpus)
+    if shift is not None:
+        matrix["shift"] = [shift]
+    source = _Source(scenario.path, scenario.text)
+    _check_schema(raw, source)
+    return _Compiler(raw, source).compile()
+
+
+def time_ns(text: str) -> int:
+    """Nanoseconds of "5s", "100ms", "20us", "300000ns"."""
+    match = re.fullmatch(r"(\d+) ?(s|ms|us|ns)", text)
+    if match is None:
+        raise ValueError(f"not a time: {text!r}")
+    return int(match[1]) * _UNIT_NS[match[2]]
+
+
+class _Source:
+    """Where a key stands in the text: TOML parsers do not tell, so the headers are counted here."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+
+    def error(self, key: KeyPath, what: str, remedy: str) -> ScenarioError:
+        line = self.line(key)
+        place = f"{self.path}:{line}" if line else str(self.path)
+        return ScenarioError(f"{place}: {_dotted(key)}: {what}", remedy)
+
+    def line(self, key: KeyPath) -> int | None:
+        """The line (from 1) of ``key``, of the nearest key above it that can be found, or None."""
+        if not key:
+            return None
+        first, last, rest = 0, len(self.lines), list(key)
+        found: int | None = None
+        if isinstance(rest[0], str) and len(rest) > 1:
+            header = rest.pop(0)
+            nth = rest.pop(0) if isinstance(rest[0], int) else 0
+            pattern = re.compile(rf"\s*\[\[?\s*{re.escape(str(header))}\s*\]")
+            heads = [i for i, text in enumerate(self.lines) if pattern.match(text)]
+            if not isinstance(nth, int) or nth >= len(heads):
+                return None
+            found = first = heads[nth]
+            any_head = re.compile(rf"\s*\[(?!\[?\s*{re.escape(str(header))}\.)")
+            tail = range(first + 1, last)
+            last = next((i for i in tail if any_head.match(self.lines[i])), last)
+        for part in rest:
+            if isinstance(part, str):
+                word = re.compile(rf"(^|[\s{{,\[.]){re.escape(part)}\s*(=|\])")
+                hits = [i for i in range(first, last) if word.search(_bare(self.lines[i]))]
+                if not hits:
+                    break
+                found = first = hits[0]
+            else:
+                braces = [i for i in range(first, last) for c in _bare(self.lines[i]) if c == "{"]
+                if part >= len(braces):
+                    break
+                found = first = braces[part]
+                last = first + 1
+        return None if found is None else found + 1
+
+
+def _bare(line: str) -> str:
+    return line.split("#", 1)[0]
+
+
+def _dotted(key: KeyPath) -> str:
+    out = ""
+    for part in key:
+        out += f"[{part}]" if isinstance(part, int) else (f".{part}" if out else part)
+    return out or "scenario"
+
+
+def _check_schema(raw: Mapping[str, Any], source: _Source) -> None:
+    schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    errors = list(jsonschema.Draft7Validator(schema).iter_errors(raw))
+    if errors:
+        errors.sort(key=lambda e: (source.line(tuple(e.absolute_path)) or 0, str(e.message)))
+        raise _explain(errors[0], source)
+
+
+def _explain(error: Any, source: _Source) -> ScenarioError:
+    key: KeyPath = tuple(error.absolute_path)
+    kind, schema, value = error.validator, error.schema, error.instance
+    if kind == "additionalProperties":
+        allowed = sorted(schema["properties"])
+        unknown = sorted(set(value) - set(allowed))[0]
+        near = difflib.get_close_matches(unknown, allowed, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return source.error(
+            (*key, unknown), "unknown key", f"{hint}keys here are: {', '.join(allowed)}"
+        )
+    if kind == "required":
+        missing = next(k for k in error.validator_value if k not in value)
+        return source.error(key, f"{missing} is missing", f"add {missing} = …")
+    if kind == "enum":
+        allowed_values = ", ".join(str(v) for v in error.validator_value)
+        return source.error(key, f"{value!r} is not known", f"one of: {allowed_values}")
+    if kind in ("minimum", "maximum", "exclusiveMinimum"):
+        low = schema.get("minimum", schema.get("exclusiveMinimum"))
+        remedy = f"give a value from {low} to {schema.get('maximum')}"
+        return source.error(key, f"{value} is out of range", remedy)
+    if kind == "pattern":
+        known = _FORMATS.get(error.validator_value, str(error.validator_value))
+        return source.error(key, f"{value!r} does not fit", f"give {known}")
+    if kind == "type":
+        return source.error(key, f"{value!r} is not {error.validator_value}", "mend its type")
+    if kind == "dependencies":
+        return source.error(key, "tolerance without a reason", 'add reason = "why it is allowed"')
+    if kind == "not":
+        return source.error(
+            key, "share belongs to the clause share", 'drop it, or say clause = "share"'
+        )
+    return source.error(key, str(error.message), "see harness/README.md")
+
+
+class _Compiler:
+    """From checked TOML to a Scenario: references, order, arithmetic, groups followed through."""
+
+    def __init__(self, raw: Mapping[str, Any], source: _Source) -> None:
+        self._raw = raw
+        self._source = source
+        matrix = raw.get("matrix", {})
+        self._schedulers = tuple(matrix.get("scheduler", ["credit2"]))
+        self._pcpus = tuple(matrix.get("pcpus", [1]))
+        self._names: tuple[str, ...] = ()
+        self._vcpus: dict[str, int] = {}
+
+    def compile(self) -> Scenario:
+        raw, matrix = self._raw, self._raw.get("matrix", {})
+        domains = tuple(self._domain(i, d) for i, d in enumerate(raw["domain"]))
+        state = State(
+            caps={DOM0: 0} | {d.name: d.cap_percent for d in domains},
+            weights={DOM0: 256} | {d.name: d.weight for d in domains},
+            affinity={d.name: d.affinity for d in domains},
+            running=frozenset({DOM0}),
+        )
+        phases: list[Phase] = []
+        for i, phase in enumerate(raw["phase"]):
+            if phase["name"] in (p.name for p in phases):
+                raise self._source.error(
+                    ("phase", i, "name"), f"a second phase {phase['name']}", "rename one of them"
+                )
+            start_ns = phases[-1].end_ns if phases else 0
+            phases.append(self._phase(i, phase, start_ns, state))
+            state = phases[-1].state
+        return Scenario(
+            path=self._source.path,
+            text="\n".join(self._source.lines) + "\n",
+            name=raw["name"],
+            description=raw.get("description", "").strip(),
+            domains=domains,
+            phases=tuple(phases),
+            schedulers=self._schedulers,
+            pcpus=self._pcpus,
+            topologies=tuple(matrix.get("topology", ["cores"])),
+            shifts=tuple(matrix.get("shift", [DEFAULT_SHIFT])),
+            seeds=tuple(matrix.get("seed", [1])),
+        )
+
+    def _domain(self, i: int, raw: Mapping[str, Any]) -> Domain:
+        name, vcpus = raw["name"], raw.get("vcpus", 1)
+        if name == DOM0:
+            raise self._source.error(("domain", i, "name"), "dom0 is always there", "rename it")
+        if name in self._vcpus:
+            raise self._source.error(
+                ("domain", i, "name"), f"a second domain {name}", "rename one of them"
+            )
+        self._vcpus[name] = vcpus
+        self._check_cap(("domain", i, "cap"), name, raw.get("cap", 0))
+        affinity = raw.get("affinity")
+        self._check_pcpus(("domain", i, "affinity"), affinity or [])
+        memory = raw.get("memory", "8M")
+        workload = raw.get("workload", "burner")
+        parameters = raw.get(workload, {})
+        burner = {
+            "gap_threshold_ns": time_ns(parameters.get("gap_threshold", "300us")),
+            "chunk_iterations": parameters.get("chunk_iterations", 2000),
+        }
+        return Domain(
+            name=name,
+            kind=raw.get("kind", "pv"),
+            vcpus=vcpus,
+            memory_kib=int(memory[:-1]) * _UNIT_KIB[memory[-1]],
+            cap_percent=raw.get("cap", 0),
+            weight=raw.get("weight", 256),
+            affinity=None if affinity is None else tuple(affinity),
+            workload=workload,
+            parameters=burner,
+        )
+
+    def _phase(self, i: int, raw: Mapping[str, Any], start_ns: int, state: State) -> Phase:
+        top = self._raw
+        window_ns = self._time(
+            ("phase", i, "window"), raw.get("window", top.get("window", DEFAULT_WINDOW)), 1
+        )
+        settle_ns = time_ns(raw.get("settle", top.get("settle", DEFAULT_SETTLE)))
+        duration_ns = self._time(("phase", i, "duration"), raw["duration"], 1)
+        if duration_ns % window_ns:
+            raise self._source.error(
+                ("phase", i, "duration"),
+                f"{raw['duration']} is not a whole number of windows of {window_ns / 1e9:g} s",
+                "give a multiple, or set the phase's window",
+            )
+        steps: list[Step] = []
+        at_ns = 0
+        for k, entry in enumerate(raw.get("do", [])):
+            key = ("phase", i, "do", k)
+            offset_ns = time_ns(entry["at"]) if "at" in entry else at_ns
+            if offset_ns < at_ns:
+                raise self._source.error(
+                    (*key, "at"),
+                    f"{entry['at']} is before the operation above it",
+                    "order the operations by time",
+                )
+            at_ns = offset_ns
+            step = self._step(key, entry, start_ns + offset_ns)
+            steps.append(step)
+            if step.errno == "0":
+                state = state.after(step.op, step.arguments)
+        settled_ns = start_ns + at_ns + settle_ns
+        show = tuple(raw.get("show", ()))
+        for k, name in enumerate(show):
+            self._check_name(("phase", i, "show"), name)
+        expect = tuple(
+            self._expectation(("phase", i, "expect", k), e, show, state)
+            for k, e in enumerate(raw.get("expect", []))
+        )
+        count = duration_ns // window_ns
+        return Phase(
+            name=raw["name"],
+            start_ns=start_ns,
+            settled_ns=settled_ns,
+            end_ns=settled_ns + duration_ns,
+            window_ns=window_ns,
+            settle_ns=settle_ns,
+            steps=tuple(steps),
+            show=show,
+            expect=expect,
+            state=state,
+            labels=tuple(f"{raw['name']}/{k}" for k in range(count + 1)),
+        )
+
+    def _step(self, key: KeyPath, raw: Mapping[str, Any], t_ns: int) -> Step:
+        op = raw["op"]
+        for role in ("domain", "master", "member"):
+            if role in raw:
+                self._check_name((*key, role), raw[role])
+        if raw.get("domain") == DOM0 and op in ("start", "pause", "unpause", "kill", "affinity"):
+            raise self._source.error(
+                (*key, "domain"), f"{op} of dom0 would stop the controller", "name another domain"
+            )
+        errno = raw.get("errno", "0")
+        arguments = {k: v for k, v in raw.items() if k not in ("op", "at", "errno")}
+        if op == "cap":
+            arguments["cap_percent"] = arguments.pop("cap")
+            if errno == "0":
+                self._check_cap((*key, "cap"), raw["domain"], raw["cap"])
+        if op == "affinity":
+            self._check_pcpus((*key, "pcpus"), raw["pcpus"])
+        return Step(t_ns, op, arguments, errno)
+
+    def _expectation(
+        self, key: KeyPath, raw: Mapping[str, Any], show: tuple[str, ...], state: State
+    ) -> Expectation:
+        domains = tuple(raw.get("domains", show))
+        if not domains:
+            raise self._source.error(
+                key, "no domains to judge", "give the expectation domains, or the phase show"
+            )
+        for name in domains:
+            self._check_name((*key, "domains"), name)
+        clause = raw["clause"]
+        if clause.startswith("E1.") or clause == "E4.even":
+            group = state.group_of(domains[0])
+            if set(group) != set(domains):
+                raise self._source.error(
+                    key,
+                    f"{clause} judges a whole group, and {domains[0]}'s is {', '.join(group)} here",
+                    "name exactly the group's domains",
+                )
+            if clause.startswith("E1.") and not state.caps[group[0]]:
+                raise self._source.error(
+                    key, f"{clause}: {group[0]} has no cap in this phase", f"give {group[0]} a cap"
+                )
+        return Expectation(
+            clause=clause,
+            domains=domains,
+            share=raw.get("share"),
+            tolerance=raw.get("tolerance"),
+            reason=raw.get("reason"),
+        )
+
+    def _check_name(self, key: KeyPath, name: str) -> None:
+        if name != DOM0 and name not in self._vcpus:
+            known: Iterable[str] = [*self._vcpus, DOM0]
+            raise self._source.error(
+                key, f"no domain {name}", f"define it with [[domain]]; there are {', '.join(known)}"
+            )
+
+    def _check_cap(self, key: KeyPath, name: str, cap: int) -> None:
+        most = 100 * self._vcpus.get(name, 1)
+        if "credit2" in self._schedulers and cap > most:
+            raise self._source.error(
+                key,
+                f"{cap} is above 100 x the vCPUs of {name}, which credit2 refuses",
+                f"{most} at most, or leave credit2 out of the matrix",
+            )
+
+    def _check_pcpus(self, key: KeyPath, pcpus: Sequence[int]) -> None:
+        least = min(self._pcpus)
+        if pcpus and max(pcpus) >= least:
+            raise self._source.error(
+                key,
+                f"pCPU {max(pcpus)} is not there when the matrix has {least} pCPUs",
+                "name lower pCPUs, or take that number out of the matrix",
+            )
+
+    def _time(self, key: KeyPath, text: str, least_ns: int) -> int:
+        value = time_ns(text)
+        if value < least_ns:
+            raise self._source.error(key, f"{text} is too short", "give a time above 0")
+        return value
