@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From names and checksums to everything a run boots.
+
+    lock file ─ fetch ─┬─ xen source ─┬─ hypervisor (patched, stock)
+                       │              └─ tools ─ guests, controller ─ image
+                       ├─ kernel
+                       └─ qemu
+Every arrow is a step of the store, keyed by the content of its inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from schedlab.build import xen as xen_recipes
+from schedlab.build.guests import guests
+from schedlab.build.image import image
+from schedlab.build.kernel import kernel
+from schedlab.build.layout import Layout
+from schedlab.build.qemu import Qemu, qemu
+from schedlab.core.command import dry_run
+from schedlab.core.store import sha256_file
+
+__all__ = ["Artifacts", "Layout", "Qemu", "artifacts"]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Everything a run boots, and the SHA-256 of each by name (the guests' as guest/<image>)."""
+
+    xen: Path
+    xen_syms: Path
+    kernel: Path
+    initramfs: Path
+    guests: dict[str, Path]
+    qemu: Qemu
+    hashes: dict[str, str]
+
+
+def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "release") -> Artifacts:
+    """Build what is missing.  xen: the base; variant: "patched" or "stock"; config: hypervisor/config/<config>.config.
+
+    Raises LabError.  Controller and guests are always those of the patched Xen: a stock hypervisor answers their extra
+    calls with an error.
+    """
+    layout = Layout.from_environment()
+    pinned_qemu = qemu(layout)
+    hypervisor = xen_recipes.hypervisor(layout, xen, variant, config)
+    built = guests(layout, xen)
+    built_image = image(layout, built / "controller")
+    built_kernel = kernel(layout)
+    elves = {path.name: path for path in sorted((built / "guests").glob("*")) if path.is_file()}
+    files = {
+        "xen": hypervisor / "xen",
+        "kernel": built_kernel / "vmlinux",
+        "initramfs": built_image / "initramfs",
+        "qemu": pinned_qemu.argv0,
+        **{f"guest/{name}": path for name, path in elves.items()},
+    }
+    return Artifacts(
+        xen=files["xen"],
+        xen_syms=hypervisor / "xen-syms",
+        kernel=files["kernel"],
+        initramfs=files["initramfs"],
+        guests=elves,
+        qemu=pinned_qemu,
+        hashes={name: _hash(path) for name, path in files.items()},
+    )
+
+
+def _hash(path: Path) -> str:
+    return "" if dry_run() and not path.exists() else sha256_file(path)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Locked items, fetched once: the first choice that can be had."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from schedlab.build import apt
+from schedlab.build.layout import Layout
+from schedlab.build.lock import Choice, Item, load
+from schedlab.core.command import dry_run
+from schedlab.core.errors import LabError
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A choice and the store's folder with its files."""
+
+    choice: Choice
+    folder: Path
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.folder / file.name for file in self.choice.files]
+
+
+def fetch(layout: Layout, name: str) -> Fetched:
+    """Fetch an item of the lock file, unless one of its choices is in the store already."""
+    items = load(layout.lock_file)
+    if name not in items:
+        raise LabError(f"{layout.lock_file} has no item.{name}", f"it has {', '.join(sorted(items))}")
+    return fetch_item(layout, items[name])
+
+
+def fetch_item(layout: Layout, item: Item) -> Fetched:
+    """Take what is stored, else what DOWNLOADS has, else what the archive offers; choices in order each time."""
+    step = f"fetch-{item.name}"
+    for choice in item.choices:
+        entry = layout.store.find(step, _inputs(item, choice))
+        if entry is not None:
+            return Fetched(choice, entry)
+    private = apt.PrivateApt(layout.build / "apt" / item.name, item, layout.log(step))
+    prepared = False
+
+    def get(choice: Choice) -> Fetched:
+        def make(folder: Path) -> None:
+            nonlocal prepared
+            if not local(choice) and not prepared:
+                private.prepare()
+                prepared = True
+            if not local(choice):
+                _check_offered(item, choice, private)
+            apt.fetch(item, choice, folder, private, layout.downloads)
+
+        title = f"fetch {item.name} {choice.version}"
+        return Fetched(choice, layout.store.get(step, _inputs(item, choice), make, title=title))
+
+    def local(choice: Choice) -> bool:
+        folder = layout.downloads
+        return folder is not None and all((folder / file.name).is_file() for file in choice.files)
+
+    refused: list[LabError] = []
+    for choice in sorted(item.choices, key=lambda choice: not local(choice)):
+        try:
+            return get(choice)
+        except GoneError as error:
+            print(f"  {error.what}", file=sys.stderr)
+            refused.append(error)
+    raise LabError(
+        f"none of the locked versions of {item.name} can be had: " + "; ".join(error.what for error in refused),
+        f"add one that is offered, with its SHA-256, to {layout.lock_file} (how: see its head), or set DOWNLOADS in"
+        " local.mk to a folder with the files",
+        refused[-1].log,
+    )
+
+
+class GoneError(LabError):
+    """This choice cannot be had; another might."""
+
+
+def _inputs(item: Item, choice: Choice) -> dict[str, object]:
+    return {"kind": item.kind, "version": choice.version, "files": choice.inputs}
+
+
+def _check_offered(item: Item, choice: Choice, private: apt.PrivateApt) -> None:
+    if dry_run():
+        return
+    offered = private.offered()
+    for file in choice.files:
+        if (file.package, file.version) not in offered:
+            others = sorted(version for package, version in offered if package == file.package)
+            says = ", ".join(others) or "no version at all"
+            raise GoneError(
+                f"{file.package} {file.version} is gone from {', '.join(item.suites)}; apt offers {says}",
+                log=private.log,
+            )
