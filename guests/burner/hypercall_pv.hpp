@@ -7,6 +7,7 @@
 
 // Xen's headers want the fixed-width types before them, and the version of the interface that we
 // speak.
+// NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 #define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
 // clang-format off
 #include <xen/xen.h>
@@ -19,7 +20,7 @@ namespace nemesis::pv {
 /// Result as Xen gives it: negative errno, or ≥ 0.  Unused arguments are ignored by Xen.
 template <unsigned kNumber>
 inline long hypercall(std::uint64_t first, std::uint64_t second = 0, std::uint64_t third = 0) {
-  long result;
+  long result = 0;
   asm volatile("call hypercall_page + %c[offset]"
                : "=a"(result), "+D"(first), "+S"(second), "+d"(third)
                : [offset] "i"(kNumber * 32)

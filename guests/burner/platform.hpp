@@ -15,7 +15,7 @@
 namespace nemesis {
 
 /// First page of the image, shared with the controller.
-extern "C" ReportPage report_page;
+extern "C" ReportPage report_page;  // NOLINT(bugprone-dynamic-static-initializers)
 
 namespace platform {
 

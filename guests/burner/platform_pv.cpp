@@ -51,8 +51,8 @@ const shared_info_t& shared_info() {
 }
 
 std::uint64_t read_tsc() {
-  std::uint32_t low;
-  std::uint32_t high;
+  std::uint32_t low = 0;
+  std::uint32_t high = 0;
   asm volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
   return (std::uint64_t{high} << 32) | low;
 }
@@ -78,6 +78,7 @@ const GuestParameters& checked_parameters() {
 }
 
 void start_vcpu(std::uint32_t vcpu, const start_info_t& start_info) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): Xen speaks of addresses
   const auto* pfn_to_mfn = reinterpret_cast<const std::uint64_t*>(start_info.mfn_list);
   vcpu_guest_context_t& context = secondary_context;
   __builtin_memset(&context, 0, sizeof(context));
@@ -123,7 +124,7 @@ std::uint64_t clock_ns(std::uint32_t vcpu) {
     const std::uint64_t tsc_timestamp = time.tsc_timestamp;
     const std::uint64_t system_time_ns = time.system_time;
     const std::uint32_t multiplier = time.tsc_to_system_mul;
-    const int shift = time.tsc_shift;
+    const int shift = time.tsc_shift;  // NOLINT(bugprone-signed-char-misuse,cert-str34-c): signed
     std::uint64_t delta = read_tsc() - tsc_timestamp;
     compiler_barrier();
     if ((version & 1) != 0 || version != time.version) continue;
@@ -137,8 +138,8 @@ void add_runstate(std::uint32_t vcpu, GuestReport& report) {
   // Xen writes the area when it puts the vCPU on a pCPU, so an unchanged entry time means an
   // undisturbed copy.
   const volatile vcpu_runstate_info_t& area = runstate_areas[vcpu];
-  std::uint64_t entry_ns;
-  int state;
+  std::uint64_t entry_ns = 0;
+  int state = 0;
   do {
     entry_ns = area.state_entry_time;
     compiler_barrier();

@@ -25,18 +25,19 @@ Result<OwnedDomain> OwnedDomain::create(xc_interface* xch, ToolLog& log, const D
                                         const xen_domctl_createdomain& configuration) {
   xen_domctl_createdomain created = configuration;
   created.max_vcpus = spec.vcpus;
-  std::uint32_t id = 0;  // 0: Xen picks one
-  if (xc_domain_create(xch, &id, &created) != 0) return failure(log, spec.name, "xc_domain_create");
+  std::uint32_t domid = 0;  // 0: Xen picks one
+  if (xc_domain_create(xch, &domid, &created) != 0)
+    return failure(log, spec.name, "xc_domain_create");
 
-  OwnedDomain domain(xch, id);
+  OwnedDomain domain(xch, domid);
   // A page table and a start-info page come on top of nothing here: the builder takes them from
   // memory_kib.
-  if (xc_domain_setmaxmem(xch, id, spec.memory_kib) != 0)
+  if (xc_domain_setmaxmem(xch, domid, spec.memory_kib) != 0)
     return failure(log, spec.name, "xc_domain_setmaxmem");
-  if (xc_domain_max_vcpus(xch, id, spec.vcpus) != 0)
+  if (xc_domain_max_vcpus(xch, domid, spec.vcpus) != 0)
     return failure(log, spec.name, "xc_domain_max_vcpus");
   // Emulated, every look at the clock would trap: slow, and seen by the scheduler under test.
-  if (xc_domain_set_tsc_info(xch, id, kTscNeverEmulate, 0, 0, 0) != 0) {
+  if (xc_domain_set_tsc_info(xch, domid, kTscNeverEmulate, 0, 0, 0) != 0) {
     return failure(log, spec.name, "xc_domain_set_tsc_info");
   }
   return domain;

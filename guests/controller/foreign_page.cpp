@@ -12,12 +12,12 @@ namespace nemesis {
 Result<ForeignPage> ForeignPage::map(xenforeignmemory_handle* memory, std::uint32_t domid,
                                      xen_pfn_t frame, bool writable) {
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* data = xenforeignmemory_map(memory, domid, protection, 1, &frame, nullptr);
-  if (data == nullptr) {
+  void* mapped = xenforeignmemory_map(memory, domid, protection, 1, &frame, nullptr);
+  if (mapped == nullptr) {
     return Error{
         errno, "cannot map frame " + std::to_string(frame) + " of domain " + std::to_string(domid)};
   }
-  return ForeignPage(memory, data);
+  return ForeignPage(memory, mapped);
 }
 
 ForeignPage::ForeignPage(ForeignPage&& other) noexcept

@@ -34,11 +34,12 @@ constexpr Mount kMounts[] = {
     {"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}, {"xenfs", "/proc/xen"}};
 
 Status mount_file_systems() {
-  for (const auto& [type, target] : kMounts) {
-    if (mkdir(target, 0755) != 0 && errno != EEXIST)
-      return Error{errno, std::string("mkdir ") + target};
-    if (mount(type, target, type, 0, nullptr) != 0 && errno != EBUSY) {
-      return Error{errno, std::string("mount ") + type + " at " + target +
+  for (const Mount& one : kMounts) {
+    if (mkdir(one.target, 0755) != 0 && errno != EEXIST) {
+      return Error{errno, std::string("mkdir ") + one.target};
+    }
+    if (mount(one.type, one.target, one.type, 0, nullptr) != 0 && errno != EBUSY) {
+      return Error{errno, std::string("mount ") + one.type + " at " + one.target +
                               "; missing in the kernel's configuration?"};
     }
   }
@@ -46,7 +47,7 @@ Status mount_file_systems() {
 }
 
 Status control(FwCfgDevice& device, RecordWriter& records) {
-  if (const Status status = mount_file_systems(); !status) return status;
+  if (Status status = mount_file_systems(); !status) return status;
   prctl(PR_SET_TIMERSLACK, 1UL);
 
   SystemClock clock;

@@ -21,7 +21,7 @@ void ToolLog::message(xentoollog_logger* logger, xentoollog_level level, int /*e
   ToolLog& self = *reinterpret_cast<Logger*>(logger)->owner;
   if (level < XTL_ERROR || !self.first_error_.empty()) return;
   std::array<char, 512> text{};
-  std::vsnprintf(text.data(), text.size(), format, arguments);
+  (void)std::vsnprintf(text.data(), text.size(), format, arguments);
   self.first_error_ = text.data();
 }
 

@@ -118,13 +118,13 @@ Result<HostInfo> XenHypervisor::host() {
 
 Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t seed,
                                        std::span<const std::byte> image) {
-  const GuestParameters parameters{.gap_threshold_ns = spec.gap_threshold_ns,
-                                   .chunk_iterations = spec.chunk_iterations,
-                                   .seed = seed,
-                                   .vcpus = spec.vcpus,
-                                   .reserved = 0};
+  const GuestParameters guest_parameters{.gap_threshold_ns = spec.gap_threshold_ns,
+                                         .chunk_iterations = spec.chunk_iterations,
+                                         .seed = seed,
+                                         .vcpus = spec.vcpus,
+                                         .reserved = 0};
   const BuildContext context{.xch = xch_.get(), .memory = memory_.get(), .log = log_};
-  auto built = build_pv_domain(context, spec, parameters, image);
+  auto built = build_pv_domain(context, spec, guest_parameters, image);
   if (!built) return built.error();
 
   const DomainId id = built->domain.id();
@@ -242,7 +242,7 @@ Result<GroupUsage> XenHypervisor::group(DomainId master) {
     return failure("xc_scheddom_get");
   entries.resize(count);
 
-  GroupUsage usage{.master = info.master,
+  GroupUsage found{.master = info.master,
                    .now_ns = info.now_ns,
                    .cap_percent = info.cap,
                    .weight = info.weight,
@@ -252,26 +252,26 @@ Result<GroupUsage> XenHypervisor::group(DomainId master) {
                    .throttled_ns = info.throttled_ns,
                    .domains = {}};
   for (const xc_scheddom_entry_t& entry : entries) {
-    usage.domains.push_back({.id = entry.domid,
+    found.domains.push_back({.id = entry.domid,
                              .weight = entry.weight,
                              .usage_ns = entry.usage_ns,
                              .nr_periods = entry.nr_periods,
                              .nr_throttled = entry.nr_throttled,
                              .throttled_ns = entry.throttled_ns});
   }
-  return usage;
+  return found;
 }
 
 Result<std::vector<DomainUsage>> XenHypervisor::usage() {
   const int count =
       xc_domain_getinfolist(xch_.get(), 0, static_cast<unsigned>(infos_.size()), infos_.data());
   if (count < 0) return failure("xc_domain_getinfolist");
-  std::vector<DomainUsage> usage;
-  usage.reserve(static_cast<std::size_t>(count));
+  std::vector<DomainUsage> found;
+  found.reserve(static_cast<std::size_t>(count));
   for (const xc_domaininfo_t& info : std::span(infos_).first(static_cast<std::size_t>(count))) {
-    usage.push_back({.id = info.domain, .cpu_ns = info.cpu_time, .state = state_name(info.flags)});
+    found.push_back({.id = info.domain, .cpu_ns = info.cpu_time, .state = state_name(info.flags)});
   }
-  return usage;
+  return found;
 }
 
 const ReportPage* XenHypervisor::report_page(DomainId id) {

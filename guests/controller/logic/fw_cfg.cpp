@@ -14,7 +14,7 @@ constexpr std::uint16_t kDirectoryKey = 0x0019;
 constexpr std::size_t kNameBytes = 56;
 constexpr std::size_t kEntryBytes = 64;
 constexpr std::size_t kMaxFiles = 4096;
-constexpr std::size_t kMaxFileBytes = 64 * 1024 * 1024;
+constexpr std::size_t kMaxFileBytes = 64ULL * 1024 * 1024;
 
 constexpr std::string_view kScenarioFile = "opt/nemesis/scenario";
 constexpr std::string_view kImageFolder = "opt/nemesis/guest/";

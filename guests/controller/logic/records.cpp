@@ -117,8 +117,8 @@ void RecordWriter::sample(const Sample& sample) {
   Json json = {{"r", "sample"},          {"i", sample.index},         {"label", sample.label},
                {"t_ns", sample.t_ns},    {"span_ns", sample.span_ns}, {"domains", Json::array()},
                {"groups", Json::array()}};
-  for (const DomainSample& domain : sample.domains) json["domains"].push_back(to_json(domain));
-  for (const GroupSample& group : sample.groups) json["groups"].push_back(to_json(group));
+  for (const DomainSample& entry : sample.domains) json["domains"].push_back(to_json(entry));
+  for (const GroupSample& entry : sample.groups) json["groups"].push_back(to_json(entry));
   write(sink_, json);
 }
 

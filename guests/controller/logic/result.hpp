@@ -18,7 +18,9 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   // Implicit, so that `return value;` and `return Error{…};` both read as they should.
+  // cppcheck-suppress noExplicitConstructor
   Result(T value) : state_(std::move(value)) {}
+  // cppcheck-suppress noExplicitConstructor
   Result(Error error) : state_(std::move(error)) {}
 
   [[nodiscard]] explicit operator bool() const { return std::holds_alternative<T>(state_); }

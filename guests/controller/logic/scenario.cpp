@@ -27,7 +27,7 @@ constexpr std::array<std::string_view, 12> kOpNames = {"start",  "pause",    "un
 constexpr std::uint64_t kMaxCapPercent = 65534;
 constexpr std::uint64_t kMaxWeight = 65535;
 constexpr std::uint64_t kMinMemoryKib = 4096;
-constexpr std::uint64_t kMaxMemoryKib = 1024 * 1024;
+constexpr std::uint64_t kMaxMemoryKib = 1'048'576;
 constexpr std::uint64_t kMaxPcpus = 4096;
 constexpr std::uint64_t kMaxTimeNs = 1'000'000'000'000'000;  // 11 days
 
@@ -118,11 +118,11 @@ class Object {
   }
 
  private:
-  std::uint64_t integer(const Json& value, const std::string& where, std::uint64_t low,
-                        std::uint64_t high) const {
+  [[nodiscard]] std::uint64_t integer(const Json& value, const std::string& where,
+                                      std::uint64_t low, std::uint64_t high) const {
     if (value.is_number_unsigned()) {
-      const auto number = value.get<std::uint64_t>();
-      if (number >= low && number <= high) return number;
+      const auto found = value.get<std::uint64_t>();
+      if (found >= low && found <= high) return found;
     }
     checker_.fail(where, "must be an integer from " + std::to_string(low) + " to " +
                              std::to_string(high) + ", not " + value.dump());
