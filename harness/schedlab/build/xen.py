@@ -89,7 +89,7 @@ def source(layout: Layout, xen: str, variant: str) -> Source:
     if variant not in VARIANTS:
         raise LabError(f'variant "{variant}" is unknown', f"variants are {', '.join(VARIANTS)}")
     fetched = fetch.fetch(layout, item_name(xen))
-    base_inputs = {"recipe": "1", "tarball": fetched.choice.inputs}
+    base_inputs: dict[str, object] = {"recipe": "1", "tarball": fetched.choice.inputs}
     log = layout.log(f"xen-source-{xen}")
 
     def make_base(folder: Path) -> None:
@@ -119,7 +119,7 @@ def source(layout: Layout, xen: str, variant: str) -> Source:
             apply(patch, tree, log)
         _finish(tree, folder, log)
 
-    inputs = {**base_inputs, "series": {patch.name: sha256_file(patch) for patch in series}}
+    inputs: dict[str, object] = {**base_inputs, "series": {patch.name: sha256_file(patch) for patch in series}}
     entry = layout.store.get("xen-source", inputs, make_patched, title=f"xen source {xen} patched")
     return _source(entry, fetched.choice.version)
 

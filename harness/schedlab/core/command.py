@@ -41,9 +41,10 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; with DRY=1 print it and pretend success.
 
-    env: added to this process's environment.  log: file the output is appended to; without it, output is captured and
-    returned.  label: how an error calls the command.  Raises LabError when the program is missing or fails.  An
-    interrupt ends the program's whole process group before it goes on up.
+    env: added to this process's environment.  log: file the output is appended to; without it,
+    output is captured and returned.  label: how an error calls the command.  Raises LabError when
+    the program is missing or fails.  An interrupt ends the program's whole process group before it
+    goes on up.
     """
     if dry_run():
         print(shell_line(argv, cwd, env), flush=True)
@@ -54,7 +55,7 @@ def run(
 def query(
     argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """The output of a program that only looks: it runs under DRY=1 too.  Raises LabError like run()."""
+    """The output of a program that only looks: runs under DRY=1 too.  Raises as run() does."""
     return _run(argv, cwd, env, None, None).stdout
 
 

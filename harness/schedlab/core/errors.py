@@ -9,7 +9,8 @@ from pathlib import Path
 class LabError(Exception):
     """Something outside the subject under test went wrong; the front ends print it and exit with 2.
 
-    what: the culprit, in one sentence.  remedy: what the reader can do about it.  log: a file whose end tells more.
+    what: the culprit, in one sentence.  remedy: what the reader can do about it.  log: a file whose
+    end tells more.
     """
 
     def __init__(self, what: str, remedy: str = "", log: Path | None = None) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A store of made things, addressed by the content of what they were made from.
 
-    <root>/<step>/<first 16 hex digits of the key>/   the entry: outputs and manifest.json
-    <root>/<step>/.<key>.<pid>.tmp/                    an entry being made
-    <root>/<step>/.<key>.lock                          whoever holds its flock makes the entry; it contains the pid
+    <root>/<step>/<key, 16 hex digits>/   the entry: outputs and manifest.json
+    <root>/<step>/.<key>.<pid>.tmp/       an entry being made
+    <root>/<step>/.<key>.lock             who holds its flock makes the entry; it contains the pid
 
-An entry appears by rename, whole or not at all, and never changes.  The lock is the kernel's, so a crash frees it; what
-a crash leaves is a temporary folder, which the next maker of the same entry or clean_temporary() removes.
+An entry appears by rename, whole or not at all, and never changes.  The lock is the kernel's, so a
+crash frees it; what a crash leaves is a temporary folder, which the next maker of the same entry or
+clean_temporary() removes.
 """
 
 from __future__ import annotations
@@ -105,8 +106,9 @@ class Store:
     ) -> Path:
         """The folder made from these inputs, made now if need be.
 
-        make fills the empty folder it is given; what it raises goes on up and leaves nothing behind.  Under DRY=1 a
-        missing entry's make is called with the path the entry would have (not there), so that its commands print.
+        make fills the empty folder it is given; what it raises goes on up and leaves nothing.
+        Under DRY=1 a missing entry's make is called with the path the entry would have (not there),
+        so that its commands print.
         """
         entry = self.find(step, inputs)
         if entry is not None:
@@ -147,7 +149,7 @@ class Store:
         return found
 
     def clean_temporary(self) -> list[Path]:
-        """Remove what crashes left; what a living process is making stays.  Returns what was removed."""
+        """Remove what crashes left, except what is being made now.  Returns what it removed."""
         removed = []
         for temporary in sorted(self.root.glob("*/.*.tmp")):
             lock = temporary.parent / f".{temporary.name.split('.')[1]}.lock"
@@ -197,7 +199,7 @@ def _write_manifest(folder: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def _is_whole(entry: Path) -> bool:
-    """Every output is there in its size.  Contents are not hashed again: entries are never written to."""
+    """Every output is there in its size; entries are never written to, so no hashing."""
     try:
         outputs = json.loads((entry / _MANIFEST).read_text())["outputs"]
         return all((entry / name).stat().st_size == said["bytes"] for name, said in outputs.items())

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The front door.  The steps themselves are Python (harness/schedlab/build, each cached by the content of its inputs) and
+# CMake (all C++).  Everything below can be overridden in local.mk, on the command line, or in the environment.
+
+-include local.mk
+
+XEN       ?= 4.17
+BUILD     ?= $(CURDIR)/build
+LOCK      ?= $(CURDIR)/harness/lock.toml
+PACKAGES  ?= $(CURDIR)/harness/packages.txt
+DOWNLOADS ?=
+QEMU      ?=
+JOBS      ?= $(shell nproc)
+SCENARIO  ?= ten_percent
+TIER      ?= test
+PYTHON    ?= /usr/bin/python3
+PYTEST    ?=
+
+# ccache compiles a file once for all variants and clones of one folder.
+export CCACHE_DIR          ?= $(BUILD)/ccache
+export NEMESIS_BUILD       := $(BUILD)
+export NEMESIS_LOCK        := $(LOCK)
+export NEMESIS_DOWNLOADS   := $(DOWNLOADS)
+export NEMESIS_QEMU        := $(QEMU)
+export NEMESIS_JOBS        := $(JOBS)
+export PYTHONPATH          := $(CURDIR)/harness
+export PYTHONDONTWRITEBYTECODE := 1
+export XEN PACKAGES DRY TIER
+
+# Under DRY=1 even rm is only said.
+SAY  = $(if $(filter-out 0,$(DRY)),echo )
+STEP = @$(PYTHON) -m schedlab.build --xen $(XEN)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help:
+	@echo 'Scheduling domains for Xen, and the lab that proves them.'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'DRY=1 prints commands instead of running them.  XEN=$(XEN) is the base.  local.mk overrides, now:'
+	@printf '  %-9s = %s\n' BUILD '$(BUILD)' LOCK '$(LOCK)' PACKAGES '$(PACKAGES)' DOWNLOADS '$(DOWNLOADS)' \
+	    QEMU '$(QEMU)' JOBS '$(JOBS)' SCENARIO '$(SCENARIO)' TIER '$(TIER)' PYTHON '$(PYTHON)'
+
+# --- the two commands ----------------------------------------------------------------------------------------------
+
+.PHONY: run test
+run: build ## everything from nothing, then the main experiment (SCENARIO=…, ARGS=…)
+	@harness/lab run $(SCENARIO) --xen $(XEN) $(ARGS)
+
+test: lint ctest ## style, unit tests, then the acceptance tests (TIER=smoke|test|full)
+ifneq ($(TIER),smoke)
+	$(STEP) check-patches all
+endif
+	$(PYTEST_COMMAND)
+
+# --- building ------------------------------------------------------------------------------------------------------
+
+.PHONY: setup build fetch xen tools kernel qemu guests image
+setup: ## install the packages of harness/packages.txt that are missing
+	@harness/setup
+
+build: setup ## everything a run boots
+	$(STEP) all
+
+fetch: setup ## download and verify: Xen, the kernel's source, QEMU
+	$(STEP) fetch-xen fetch-kernel qemu
+
+xen: setup ## the hypervisor, patched and stock
+	$(STEP) --variant stock xen
+	$(STEP) --variant patched xen
+
+tools: setup ## libxenctrl and libxenguest, from the patched source
+	$(STEP) tools
+
+kernel: setup ## dom0's kernel
+	$(STEP) kernel
+
+qemu: setup ## the pinned QEMU
+	$(STEP) qemu
+
+guests: setup ## guests and controller
+	$(STEP) guests
+
+image: setup ## dom0's initramfs
+	$(STEP) image
+
+# --- the series ----------------------------------------------------------------------------------------------------
+
+.PHONY: xen-tree patches check-patches
+xen-tree: setup ## a git tree of Xen with the series as commits, to edit: build/xen-<base>
+	$(STEP) xen-tree
+
+patches: ## write the commits of that tree to hypervisor/<base>/
+	$(STEP) patches
+
+check-patches: setup ## prove that the series applies, is stable, and reproduces that tree
+	$(STEP) check-patches
+
+# --- tests ---------------------------------------------------------------------------------------------------------
+
+# smoke boots nothing; full adds what takes minutes.
+MARKERS_smoke := not acceptance and not slow
+MARKERS_test  := not slow
+MARKERS_full  :=
+ifeq ($(filter $(TIER),smoke test full),)
+  $(error TIER is $(TIER), and must be smoke, test or full)
+endif
+PYTEST_COMMAND = @cd harness && $(PYTHON) -m pytest -p no:cacheprovider -m '$(MARKERS_$(TIER))' $(PYTEST)
+
+CTEST_DIR := $(BUILD)/work/ctest
+CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
+PY_FILES   = harness/lab harness/schedlab $(wildcard harness/tests)
+SH_FILES  := harness/setup .ci/run
+
+.PHONY: unit ctest configure-ctest pytest
+unit: ctest pytest ## unit tests alone: no machine is booted
+
+pytest: setup
+	@cd harness && $(PYTHON) -m pytest -q -p no:cacheprovider -m '$(MARKERS_smoke)' $(PYTEST)
+
+ctest: configure-ctest ## the unit tests of all C++, by CMake
+	@cmake --build $(CTEST_DIR) -j$(JOBS) -- --quiet
+	@ctest --test-dir $(CTEST_DIR) --output-on-failure -j$(JOBS) | tail -n 4
+
+# The scheduler's arithmetic is tested in the patched source itself.
+configure-ctest: setup
+	@$(PYTHON) -m schedlab.build --xen $(XEN) xen-source >/dev/null
+	@cmake -G Ninja -S . -B $(CTEST_DIR) -DNEMESIS_HOST_TESTS_ONLY=ON \
+	    -DXEN_SOURCE=$(BUILD)/work/xen-$(XEN)-patched \
+	    -DCMAKE_CXX_COMPILER_LAUNCHER=$(if $(shell command -v ccache),ccache) >$(CTEST_DIR).log 2>&1 || \
+	    { tail -n 20 $(CTEST_DIR).log; exit 2; }
+
+# --- style ---------------------------------------------------------------------------------------------------------
+
+.PHONY: lint lint-python lint-cxx lint-shell format
+lint: lint-python lint-shell lint-cxx ## clang-format, clang-tidy, cppcheck, black, flake8, mypy, shellcheck
+
+lint-python: setup
+	@black --check --quiet $(PY_FILES) || { black --check $(PY_FILES); exit 1; }
+	@flake8 $(PY_FILES)
+	@mypy --strict --no-error-summary --cache-dir $(BUILD)/mypy harness/schedlab
+
+lint-shell: setup
+	@shellcheck $(wildcard $(SH_FILES))
+
+# clang-tidy is the slow one: it looks again only at what changed.
+lint-cxx: configure-ctest
+	@clang-format --dry-run -Werror $(CXX_FILES)
+	@cppcheck --quiet --std=c++20 --language=c++ --enable=warning,performance,portability --inline-suppr \
+	    --suppress=missingIncludeSystem --error-exitcode=1 --cppcheck-build-dir=$(CPPCHECK_DIR) $(CXX_FILES)
+	@$(MAKE) --no-print-directory -j$(JOBS) $(TIDY_STAMPS)
+
+CPPCHECK_DIR = $(shell mkdir -p $(BUILD)/work/cppcheck && echo $(BUILD)/work/cppcheck)
+TIDY_STAMPS  = $(patsubst %,$(BUILD)/work/tidy/%.ok,$(filter guests/controller/logic/%.cpp guests/tests/%.cpp,$(CXX_FILES)))
+$(BUILD)/work/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/controller/logic/*.hpp guests/burner/*.hpp)
+	@mkdir -p $(@D)
+	@clang-tidy --quiet -p $(CTEST_DIR) --warnings-as-errors='*' $< 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+
+format: ## rewrite sources as the formatters want them
+	@black --quiet $(PY_FILES)
+	@clang-format -i $(CXX_FILES)
+
+# --- cleaning ------------------------------------------------------------------------------------------------------
+
+.PHONY: clean distclean
+clean: ## remove what is made, except downloads, ccache and build/xen-<base>
+	@$(SAY)rm -rf $(BUILD)/work $(BUILD)/logs $(BUILD)/apt $(BUILD)/mypy
+	@$(SAY)find $(BUILD)/store -mindepth 1 -maxdepth 1 -not -name 'fetch-*' -exec rm -rf {} + 2>/dev/null || true
+
+distclean: ## remove the whole build folder, your tree of Xen in it too
+	@$(SAY)rm -rf $(BUILD)
