@@ -20,6 +20,7 @@ import threading
 import time
 from pathlib import Path
 
+from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.qemu import (
@@ -84,6 +85,9 @@ def get(
 def _make(
     folder: Path, machine: Machine, artifacts: Artifacts, watchdog_s: float, cancel: threading.Event
 ) -> None:
+    if dry_run():
+        print(script(command(machine, artifacts, monitor=Path("qmp")), artifacts.qemu.env))
+        return
     (folder / SCENARIO_FILE).write_text(NO_SCENARIO)
     # A socket's path may have 107 characters at most, so it does not go into the store.
     with tempfile.TemporaryDirectory(prefix="nemesis-") as short:

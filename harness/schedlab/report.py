@@ -170,7 +170,9 @@ def new_run(root: Path, name: str) -> Iterator[Path]:
     """
     root.mkdir(parents=True, exist_ok=True)
     clean_leftovers(root)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    now_ns = time.time_ns()
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_ns // 10**9))
+    stamp += f".{now_ns // 10**6 % 1000:03}Z"
     temporary = root / f"{_TEMPORARY}{os.getpid()}-{stamp}-{name}"
     temporary.mkdir()
     try:

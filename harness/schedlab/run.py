@@ -233,7 +233,7 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
     verdict = json.loads((folder / "verdict.json").read_text())
     if verdict["verdict"] != Verdict.PASS.word:
         raise LabError(
-            f"refusing to measure: this Xen on QEMU {artifacts.qemu.version} fails the calibration: "
+            f"refusing to measure: this Xen on QEMU {artifacts.qemu.version} fails calibration: "
             f"{verdict['reason']}",
             "stock scheduling has a known answer there; use the locked QEMU (>= 10) and Xen. "
             f"The records are in {folder}",

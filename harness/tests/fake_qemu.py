@@ -1,0 +1,125 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""A QEMU that boots nothing: it knows the lab's command line, writes ideal records, and dies on demand.
+
+FAKE in the environment: a behaviour, for a run without monitor (or "boot-…" for one with): hang, panic,
+kernel-panic, guest-crash, exit, silent, gave-up, slow, half.  FAKE_PID: a file that gets the process id.
+"""
+
+import json
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import synthetic  # noqa: E402
+
+SERIAL = Path("serial.log")
+RECORDS = Path("records.jsonl")
+
+
+def say(text):
+    with SERIAL.open("a") as serial:
+        serial.write(text)
+
+
+def misbehave(how):
+    if how == "hang":
+        say("(XEN) all is well so far\n")
+        time.sleep(600)
+    if how == "panic":
+        say("(XEN) ****************************************\n(XEN) Panic on CPU 0:\n")
+        say("(XEN) Assertion 'false' failed at credit2.c:1\n")
+        time.sleep(600)
+    if how == "kernel-panic":
+        say("Kernel panic - not syncing: Attempted to kill init!\n")
+        time.sleep(600)
+    if how == "guest-crash":
+        say("(XEN) Domain 1 (vcpu#0) crashed on cpu#2:\n")
+        time.sleep(600)
+    if how == "exit":
+        print("fake: no such device", file=sys.stderr)
+        sys.exit(7)
+
+
+def run(scenario, how):
+    misbehave(how)
+    records = synthetic.records(scenario)
+    if how == "no-groups":
+        for record in records:
+            if record.get("op") in ("join", "leave"):
+                record["errno"] = "ENOSYS"
+    if how == "half-share":
+        for record in records:
+            for domain in record.get("domains", ()):
+                domain["cpu_ns"] //= 2
+    if how == "gave-up":
+        RECORDS.write_text('{"r":"error","what":"no memory for master","errno":"ENOMEM"}\n')
+        sys.exit(3)
+    if how == "half":
+        RECORDS.write_text(synthetic.lines(records)[:900])
+        sys.exit(0)
+    if how == "silent":
+        sys.exit(0)
+    for record in records:
+        with RECORDS.open("a") as file:
+            file.write(synthetic.lines([record]))
+        if how == "slow":
+            time.sleep(0.2)
+    sys.exit(1)
+
+
+def monitor(path, how):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    connection, _ = server.accept()
+    stream = connection.makefile("rw")
+
+    def answer(value):
+        stream.write(json.dumps(value) + "\n")
+        stream.flush()
+
+    answer({"QMP": {"version": {}, "capabilities": []}})
+    for line in stream:
+        request = json.loads(line)
+        name = request["execute"]
+        if name == "cont":
+            answer({"return": {}})
+            misbehave(how)
+            RECORDS.write_text(synthetic.lines([synthetic.HELLO, synthetic.READY]))
+        elif name == "migrate":
+            if how == "no-space":
+                answer({"error": {"class": "GenericError", "desc": "No space left on device"}})
+                continue
+            Path(request["arguments"]["uri"].removeprefix("file:")).write_bytes(b"state")
+            answer({"event": "STOP"})
+            answer({"return": {}})
+        elif name == "query-migrate":
+            answer({"return": {"status": "completed"}})
+        else:
+            answer({"return": {}})
+
+
+def main():
+    argv = sys.argv[1:]
+    SERIAL.touch()
+    RECORDS.touch()
+    behaviour = os.environ.get("FAKE", "")
+    if "FAKE_PID" in os.environ:
+        with open(os.environ["FAKE_PID"], "a") as file:
+            file.write(f"{os.getpid()}\n")
+    if "-qmp" in argv:
+        path = re.match(r"unix:(.*),server=on", argv[argv.index("-qmp") + 1])[1]
+        how = behaviour.removeprefix("boot-") if behaviour.startswith("boot-") else ""
+        monitor(path, how)
+        return
+    scenario = json.loads(Path("scenario.json").read_text())
+    run(scenario, "" if behaviour.startswith("boot-") else behaviour)
+
+
+main()

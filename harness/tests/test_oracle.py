@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The oracle, fed with ideal records and with each of its checks' bad ones: every check is seen to fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+from schedlab import oracle, records, scenario
+from schedlab.oracle import Judgement, Verdict
+from schedlab.qemu import Outcome
+from schedlab.scenario import Dims
+
+TEN = scenario.load(Path(__file__).parents[1] / "scenarios" / "ten_percent.toml")
+DIMS = Dims("credit2", 4, "cores", 5, 1)
+ENDED = Outcome(1)
+Raw = list[dict[str, Any]]
+
+
+def judged(
+    distort: Callable[[Raw], object] = lambda raw: None,
+    *,
+    outcome: Outcome = ENDED,
+    what: scenario.Scenario = TEN,
+    groups: bool = True,
+) -> Judgement:
+    """The judgement of ideal records after ``distort`` has had them."""
+    raw: Raw = synthetic.records(json.loads(what.as_json(1, groups=groups)))
+    distort(raw)
+    found = records.parse(synthetic.lines(raw).splitlines())
+    return oracle.judge(what, DIMS, found, outcome, groups=groups)
+
+
+def sample(raw: Raw, label: str) -> dict[str, Any]:
+    """The raw sample of that label."""
+    return next(r for r in raw if r["r"] == "sample" and r["label"] == label)
+
+
+def op(raw: Raw, name: str) -> dict[str, Any]:
+    """The first operation of that name."""
+    return next(r for r in raw if r["r"] == "op" and r["op"] == name)
+
+
+def add_cpu(raw: Raw, label: str, domain: str, more_ns: int) -> None:
+    """Let a domain have used more from that sample on."""
+    start = sample(raw, label)["t_ns"]
+    for record in raw:
+        if record["r"] == "sample" and record["t_ns"] >= start:
+            for use in record["domains"]:
+                if use["name"] == domain:
+                    use["cpu_ns"] += more_ns
+
+
+def test_ideal_passes() -> None:
+    """Ideal records pass, solo phases are shown but not judged."""
+    judgement = judged()
+    assert (judgement.verdict, judgement.reason) == (Verdict.PASS, "")
+    verdicts = {row.phase: row.verdict for row in judgement.rows}
+    assert verdicts["joined"] == verdicts["three"] == Verdict.PASS
+    assert verdicts["alone"] is None and verdicts["free"] is None
+    joined = next(row for row in judgement.rows if row.phase == "joined")
+    assert joined.share == pytest.approx(10) and joined.split == pytest.approx((50, 50))
+    assert {c.clause for c in judgement.checks} == {"op", "groups", "E1.cap", "E4.even"}
+
+
+def test_reference_has_rows_only() -> None:
+    """On stock Xen the scenario runs without groups, and nothing of it is judged."""
+    judgement = judged(groups=False)
+    assert judgement.verdict == Verdict.PASS
+    assert {row.verdict for row in judgement.rows} == {None}
+    assert {check.clause for check in judgement.checks} == {"op"}
+
+
+@pytest.mark.parametrize("more_ns", [8_000_000, -8_000_000])
+def test_cap_window(more_ns: int) -> None:
+    """E1 fails, above and below, in a window that the whole phase would forgive."""
+
+    def distort(raw: Raw) -> None:
+        # In one window, and back in the next.
+        add_cpu(raw, "three/2", "master", more_ns)
+        add_cpu(raw, "three/3", "master", -more_ns)
+
+    judgement = judged(distort)
+    bad = {c.where for c in judgement.checks if c.clause == "E1.cap" and c.verdict != Verdict.PASS}
+    assert bad == {"window 2", "window 3"}
+    assert judgement.verdict == Verdict.FAIL
+    assert judgement.reason.startswith("E1.cap in three, window 2: master + second + third got")
+
+
+def test_cap_whole() -> None:
+    """E1 fails over the whole phase when each window is a little over."""
+
+    def distort(raw: Raw) -> None:
+        for k in range(1, 6):
+            add_cpu(raw, f"joined/{k}", "master", 2_000_000)
+
+    bad = [c for c in judged(distort).checks if c.verdict != Verdict.PASS and c.clause == "E1.cap"]
+    assert [c.where for c in bad] == ["whole"]
+
+
+def test_tolerance_is_computed() -> None:
+    """The bound is E1's arithmetic in a window, and the tighter of it and the reach in a phase."""
+    tolerance, reason = oracle.cap_tolerance("credit2", 10, 10**9, 2, whole=False)
+    assert tolerance == pytest.approx(0.3)  # 10 % of 20 ms and two of 0.5 ms, in 1 s
+    assert "period 20 ms" in reason
+    tolerance, reason = oracle.cap_tolerance("credit2", 10, 5 * 10**9, 8, whole=True)
+    assert tolerance == pytest.approx(0.1) and "reach" in reason
+    assert oracle.cap_tolerance("credit", 10, 5 * 10**9, 8, whole=True)[0] == pytest.approx(0.12)
+
+
+def test_even_split() -> None:
+    """E4 fails when one domain takes from the other; the cap holds."""
+
+    def distort(raw: Raw) -> None:
+        for k in range(1, 6):
+            add_cpu(raw, f"joined/{k}", "master", 20_000_000)
+            add_cpu(raw, f"joined/{k}", "second", -20_000_000)
+
+    judgement = judged(distort)
+    bad = {c.clause for c in judgement.checks if c.verdict == Verdict.FAIL}
+    assert bad == {"E4.even"}
+    assert "E4.even in joined" in judgement.reason
+
+
+def test_max_min() -> None:
+    """Equal parts, bounded by what each can use, the rest to the others."""
+    assert oracle.max_min(90, [100, 100, 100]) == pytest.approx([30, 30, 30])
+    assert oracle.max_min(300, [400, 100, 50]) == pytest.approx([150, 100, 50])
+    assert oracle.max_min(10, [0, 100]) == pytest.approx([0, 10])
+
+
+def test_errno() -> None:
+    """An operation that answers something else than expected fails."""
+
+    def distort(raw: Raw) -> None:
+        op(raw, "join")["errno"] = "EBUSY"
+
+    judgement = judged(distort)
+    assert judgement.verdict == Verdict.FAIL
+    assert "join master second" in judgement.reason and "EBUSY" in judgement.reason
+
+
+def test_membership() -> None:
+    """A group that the hypervisor does not report, or reports with other domains, fails."""
+
+    def forget(raw: Raw) -> None:
+        sample(raw, "joined/3")["groups"] = []
+
+    def linger(raw: Raw) -> None:
+        sample(raw, "free/1")["groups"] = sample(raw, "joined/1")["groups"]
+
+    for distort, phase in ((forget, "joined"), (linger, "free")):
+        judgement = judged(distort)
+        assert judgement.verdict == Verdict.FAIL
+        bad = [c for c in judgement.checks if c.verdict == Verdict.FAIL]
+        assert [(c.clause, c.phase) for c in bad] == [("groups", phase)]
+
+
+def late_sample(raw: Raw) -> None:
+    """dom0 was kept from its CPU."""
+    sample(raw, "joined/2")["t_ns"] += 150_000_000
+
+
+def late_op(raw: Raw) -> None:
+    """An operation that reaches into the judged windows."""
+    op(raw, "join")["done_ns"] += 500_000_000
+
+
+def lost_sample(raw: Raw) -> None:
+    """A sample is missing."""
+    raw.remove(sample(raw, "joined/2"))
+
+
+def lost_op(raw: Raw) -> None:
+    """An operation is missing."""
+    raw.remove(op(raw, "join"))
+
+
+@pytest.mark.parametrize("distort", [late_sample, late_op, lost_sample, lost_op])
+def test_execution(distort: Callable[[Raw], None]) -> None:
+    """A timeline that was not carried out as asked is an error of the lab's, not a failure of Xen's."""
+    assert judged(distort).verdict == Verdict.ERROR
+
+
+def crashed(raw: Raw) -> None:
+    """A domain crashed."""
+    sample(raw, "three/1")["domains"][2]["state"] = "crashed"
+
+
+def guest_failure(raw: Raw) -> None:
+    """A guest gave up by itself."""
+    sample(raw, "three/1")["domains"][2]["guest_failure"] = 3
+
+
+def no_end(raw: Raw) -> None:
+    """The records stop."""
+    raw.pop()
+
+
+@pytest.mark.parametrize("distort", [crashed, guest_failure, no_end])
+def test_crash(distort: Callable[[Raw], None]) -> None:
+    """A guest that crashes, or records that stop, are a crash."""
+    assert judged(distort).verdict == Verdict.CRASH
+
+
+def test_controller_error() -> None:
+    """The controller's own error records are an error, with its words."""
+
+    def distort(raw: Raw) -> None:
+        raw.insert(3, {"r": "error", "what": "no memory", "errno": "ENOMEM"})
+        raw[-1]["errors"] = 1
+
+    judgement = judged(distort)
+    assert judgement.verdict == Verdict.ERROR and "no memory (ENOMEM)" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (Outcome(0), Verdict.CRASH),
+        (Outcome(None, "Panic on CPU 0"), Verdict.CRASH),
+        (Outcome(-9, "killed"), Verdict.CRASH),
+        (Outcome(3), Verdict.ERROR),
+    ],
+)
+def test_outcome(outcome: Outcome, verdict: Verdict) -> None:
+    """Good records do not help when QEMU ended in another way than the controller's."""
+    assert judged(outcome=outcome).verdict == verdict
+
+
+def test_silence_is_a_crash() -> None:
+    """Nothing seen is no pass."""
+    assert oracle.worst([]) == Verdict.CRASH
+    assert oracle.worst([Verdict.PASS, Verdict.ERROR, Verdict.FAIL]) == Verdict.ERROR
+
+
+CLAUSES = """\
+name = "clauses"
+[[domain]]
+name = "a"
+cap = 50
+[[phase]]
+name = "p"
+duration = "1s"
+do = [{ op = "start", domain = "a" }]
+show = ["a"]
+expect = [{ clause = "%s" %s }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("clause", "extra", "more_ns", "passes"),
+    [
+        ("E1.upper", "", -100_000_000, True),
+        ("E1.upper", "", 100_000_000, False),
+        ("E1.lower", "", 100_000_000, True),
+        ("E1.lower", "", -100_000_000, False),
+        ("E1.cap", ', tolerance = 20, reason = "for the test"', 100_000_000, True),
+        ("share", ', share = 50, tolerance = 1, reason = "known answer"', 0, True),
+        ("share", ', share = 50, tolerance = 1, reason = "known answer"', 15_000_000, False),
+        ("share", ', share = 40, tolerance = 1, reason = "forced wrong"', 0, False),
+    ],
+)
+def test_clauses(clause: str, extra: str, more_ns: int, passes: bool) -> None:
+    """One-sided clauses, overrides with their reason, and a known share that is forced wrong."""
+    what = scenario.parse(CLAUSES % (clause, extra), Path("clauses.toml"))
+    judgement = judged(lambda raw: add_cpu(raw, "p/1", "a", more_ns), what=what)
+    assert judgement.verdict == (Verdict.PASS if passes else Verdict.FAIL)

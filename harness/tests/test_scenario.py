@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Scenarios: what is refused, where and with which remedy, and what they compile to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from schedlab import scenario
+from schedlab.scenario import ScenarioError, State
+
+GOOD = """\
+name = "good"
+
+[matrix]
+scheduler = ["credit2"]
+pcpus = [1, 2]
+
+[[domain]]
+name = "master"
+cap = 10
+
+[[domain]]
+name = "second"
+
+[[phase]]
+name = "one"
+duration = "2s"
+do = [{ op = "start", domain = "master" }]
+show = ["master"]
+
+[[phase]]
+name = "two"
+duration = "3s"
+do = [
+    { op = "start", domain = "second" },
+    { op = "join", master = "master", member = "second", at = "5ms" },
+]
+show = ["master", "second"]
+expect = [{ clause = "E1.cap" }]
+"""
+
+BAD = [
+    # what is replaced, by what, line, key, words of the error, words of the remedy
+    ('name = "good"', 'name = "good"\ncolour = 1', 2, "colour", "unknown key", "keys here are"),
+    ("cap = 10", "capp = 10", 9, "domain[0].capp", "unknown key", "did you mean cap?"),
+    ("cap = 10", "cap = -1", 9, "domain[0].cap", "out of range", "from 0"),
+    ("cap = 10", "cap = 101", 9, "domain[0].cap", "credit2 refuses", "100 at most"),
+    ("cap = 10", 'cap = "10"', 9, "domain[0].cap", "not integer", "type"),
+    ("cap = 10", "affinity = [1]", 9, "domain[0].affinity", "pCPU 1 is not there", "pCPU"),
+    ("cap = 10", "vcpus = 99", 9, "domain[0].vcpus", "out of range", "1 to 8"),
+    ("cap = 10", 'memory = "8"', 9, "domain[0].memory", "does not fit", "8M"),
+    ("pcpus = [1, 2]", "pcpus = [1, 17]", 5, "matrix.pcpus[1]", "out of range", "1 to 16"),
+    ('["credit2"]', '["bvt"]', 4, "matrix.scheduler[0]", "not known", "credit"),
+    ('name = "second"', 'name = "master"', 12, "domain[1].name", "second domain", "rename"),
+    ('name = "second"', 'name = "dom0"', 12, "domain[1].name", "always there", "rename"),
+    ('name = "two"', 'name = "one"', 21, "phase[1].name", "second phase", "rename"),
+    ('member = "second"', 'member = "secnd"', 25, "phase[1].do[1].member", "no domain", "define"),
+    ('op = "start", domain = "second"', 'op = "jump"', 24, "phase[1].do[0].op", "not known", "one"),
+    (', member = "second"', "", 25, "phase[1].do[1]", "member is missing", "add member"),
+    ('"second" },', '"second", at = "9ms" },', 25, "phase[1].do[1].at", "before", "order"),
+    ('domain = "second"', 'domain = "second", cap = 1', 24, "phase[1].do[0].cap", "unknown", "keys"),
+    ('duration = "3s"', 'duration = "3"', 22, "phase[1].duration", "does not fit", "unit"),
+    ('duration = "3s"', 'duration = "2500ms"', 22, "phase[1].duration", "whole number", "multiple"),
+    ('duration = "3s"', 'duration = "0s"', 22, "phase[1].duration", "too short", "above 0"),
+    ('"master", "second"]', '"master", "thrid"]', 27, "phase[1].show", "no domain", "define"),
+    ('"E1.cap" }', '"E9" }', 28, "phase[1].expect[0].clause", "not known", "E1.cap"),
+    ('"E1.cap" }', '"E1.cap", tolerance = 5 }', 28, "phase[1].expect[0]", "reason", "reason"),
+    ('"E1.cap" }', '"E1.cap", share = 5 }', 28, "phase[1].expect[0]", "share", "drop it"),
+    ('"E1.cap" }', '"E1.cap", domains = ["master"] }', 28, "phase[1].expect[0]", "whole", "exact"),
+    ("cap = 10\n", "", 27, "phase[1].expect[0]", "no cap", "give master a cap"),
+    ('op = "start", domain = "second"', 'op = "pause", domain = "dom0"', 24, "domain", "dom0", "name"),
+]
+
+
+def load(text: str) -> scenario.Scenario:
+    """A scenario from text."""
+    return scenario.parse(text, Path("good.toml"))
+
+
+@pytest.mark.parametrize(("old", "new", "line", "key", "what", "remedy"), BAD)
+def test_refused(old: str, new: str, line: int, key: str, what: str, remedy: str) -> None:
+    """Each mistake is refused by an error that names file, line, key and remedy."""
+    assert old in GOOD
+    with pytest.raises(ScenarioError) as caught:
+        load(GOOD.replace(old, new, 1))
+    assert caught.value.what.startswith(f"good.toml:{line}: ")
+    assert key in caught.value.what
+    assert what in caught.value.what
+    assert remedy in caught.value.remedy
+
+
+def test_not_toml() -> None:
+    """A file that is not TOML is refused with the parser's line."""
+    with pytest.raises(ScenarioError, match="line 1"):
+        load("name = ?\n")
+
+
+def test_credit_takes_a_large_cap() -> None:
+    """Credit takes a cap above 100 x vCPUs, as stock Xen does."""
+    text = GOOD.replace("cap = 10", "cap = 400").replace('["credit2"]', '["credit"]')
+    assert load(text).domains[0].cap_percent == 400
+
+
+def test_good() -> None:
+    """The timeline has a sample at every window's edge, after the settle time, and ends."""
+    what = load(GOOD)
+    compiled = json.loads(what.as_json(7))
+    times = [(s["t_ns"], s["op"], s.get("label", "")) for s in compiled["timeline"]]
+    ms = 1_000_000
+    assert times == [
+        (0, "sample", "start"),
+        (0, "start", ""),
+        (100 * ms, "sample", "one/0"),
+        (1100 * ms, "sample", "one/1"),
+        (2100 * ms, "sample", "one/2"),
+        (2100 * ms, "start", ""),
+        (2105 * ms, "join", ""),
+        (2205 * ms, "sample", "two/0"),
+        (3205 * ms, "sample", "two/1"),
+        (4205 * ms, "sample", "two/2"),
+        (5205 * ms, "sample", "two/3"),
+        (5205 * ms, "end", ""),
+    ]
+    assert compiled["seed"] == 7
+    assert compiled["domains"][0]["cap_percent"] == 10
+    assert compiled["domains"][0]["image"] == "burner-pv"
+    assert compiled["domains"][0]["burner"]["gap_threshold_ns"] == 300_000
+    assert [d.name() for d in what.matrix()] == ["credit2-1p", "credit2-2p"]
+    assert not what.phases[0].grouped and what.phases[1].grouped
+    assert "join" not in what.as_json(1, groups=False)
+
+
+def test_override_is_checked_too() -> None:
+    """What the command line puts into the matrix is held to the same rules."""
+    what = load(GOOD)
+    assert scenario.override(what, pcpus=[4]).pcpus == (4,)
+    with pytest.raises(ScenarioError, match="out of range"):
+        scenario.override(what, pcpus=[17])
+    with pytest.raises(ScenarioError, match="not known"):
+        scenario.override(what, schedulers=["rtds"])
+
+
+def test_find(tmp_path: Path) -> None:
+    """By name in the folder, by path anywhere; a miss says what there is."""
+    file = tmp_path / "ten.toml"
+    file.write_text(GOOD)
+    assert scenario.find("ten", tmp_path) == file
+    assert scenario.find(str(file), Path("/nowhere")) == file
+    with pytest.raises(ScenarioError, match="no scenario tne") as caught:
+        scenario.find("tne", tmp_path)
+    assert "did you mean ten?" in caught.value.remedy
+    with pytest.raises(ScenarioError, match="no scenario file"):
+        scenario.find(str(tmp_path / "none.toml"), tmp_path)
+
+
+def test_state_follows_the_groups() -> None:
+    """Membership, caps and who runs, after each operation."""
+    state = State(caps={"a": 10, "b": 0, "c": 0}, weights={"a": 1, "b": 1, "c": 1})
+    state = state.after("start", {"domain": "a"}).after("join", {"master": "a", "member": "b"})
+    state = state.after("join", {"master": "a", "member": "c"})
+    assert state.group_of("c") == ("a", "b", "c")
+    assert state.after("leave", {"master": "a", "member": "b"}).group_of("a") == ("a", "c")
+    assert state.after("dissolve", {"master": "a"}).group_of("a") == ("a",)
+    assert state.after("kill", {"domain": "a"}).group_of("b") == ("b",)
+    assert state.after("cap", {"domain": "b", "cap_percent": 5}).caps["b"] == 5
+    assert state.after("pause", {"domain": "a"}).running == frozenset()
+
+
+def test_shipped_scenarios() -> None:
+    """Every scenario of the repository compiles."""
+    for path in sorted((Path(__file__).parents[1] / "scenarios").glob("*.toml")):
+        assert scenario.load(path).name == path.stem
