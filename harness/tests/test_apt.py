@@ -95,7 +95,7 @@ def test_no_security_archive() -> None:
     assert "security" not in apt.render_sources(mirrors, "deb", ("bookworm", "bookworm-security"))
 
 
-# --- choosing among versions, with an apt that offers what the test says ----------------------------
+# --- choosing among versions, with an apt that offers what the test says ---
 
 
 CONTENT = b"the very bytes"
