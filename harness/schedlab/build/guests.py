@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schedlab.build import xen as xen_recipes
 from schedlab.build.layout import Layout
-from schedlab.build.toolchain import compiler_environment, toolchain
+from schedlab.build.toolchain import compiler_environment, has_ccache, toolchain
 from schedlab.core.command import query, run
 from schedlab.core.store import exclusive, sha256_file
 
@@ -43,6 +43,7 @@ def compile_guests(layout: Layout, tools: Path, work: Path, install: Path, log: 
     environment = compiler_environment(layout)
     configure: list[str | Path] = ["cmake", "-G", "Ninja", "-S", layout.root, "-B", work]
     configure += [f"-DXEN_TOOLS_PREFIX={tools}", "-DNEMESIS_HOST_TESTS=OFF", "-DCMAKE_BUILD_TYPE=Release"]
+    configure += [f"-DCMAKE_CXX_COMPILER_LAUNCHER={'ccache' if has_ccache() else ''}"]
     run(configure, env=environment, log=log, label="cmake")
     run(["cmake", "--build", work, f"-j{layout.jobs}"], env=environment, log=log, label="building guests")
     run(["cmake", "--install", work, "--prefix", install], env=environment, log=log, label="cmake --install")

@@ -45,13 +45,12 @@ def kernel(layout: Layout) -> Path:
 def compile_kernel(layout: Layout, package: Path, fragment: Path, work: Path, log: Path) -> None:
     """Unpack, configure and build in a fresh folder, 2.5 GB of it."""
     run(["rm", "-rf", work])
-    layout.build.mkdir(parents=True, exist_ok=True)
-    if not dry_run() and shutil.disk_usage(layout.build).free < _NEEDED_BYTES:
+    run(["mkdir", "-p", work / "source", work / "obj"])
+    if not dry_run() and shutil.disk_usage(work).free < _NEEDED_BYTES:
         raise LabError(
             f"less than {_NEEDED_BYTES >> 30} GiB are free below {layout.build}, which the kernel's build needs",
             "free some, or let BUILD in local.mk point to a larger disk",
         )
-    run(["mkdir", "-p", work / "source", work / "obj"])
     run(["dpkg", "-x", package, work / "deb"], log=log)
     tarball = next((work / "deb").glob("usr/src/linux-source-*.tar.xz"), work / "deb/usr/src/linux-source.tar.xz")
     run(["tar", "-xf", tarball, "-C", work / "source", "--strip-components=1"], log=log)

@@ -20,9 +20,14 @@ def toolchain() -> str:
     return "; ".join(query([tool, "--version"]).splitlines()[0] for tool in ("gcc", "g++", "ld"))
 
 
+def has_ccache() -> bool:
+    """Whether compilers are called through ccache."""
+    return shutil.which("ccache") is not None
+
+
 def compiler() -> str:
-    """CC for make: gcc through ccache where that is installed."""
-    return "ccache gcc" if shutil.which("ccache") else "gcc"
+    """CC for make."""
+    return "ccache gcc" if has_ccache() else "gcc"
 
 
 def compiler_environment(layout: Layout) -> dict[str, str]:

@@ -41,27 +41,28 @@ LIBRARIES = (
 # What libxenguest and below do not depend on: an edit of the scheduler must not rebuild them, and all after them.
 _NOT_FOR_LIBRARIES = re.compile(r"xen/common/(sched/|[^/]*\.c$)|xen/(drivers|xsm|tools|test)/|docs/|stubdom/")
 
+_NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 _IDENTITY = {
+    **_NO_CONFIGURATION,
     "GIT_AUTHOR_NAME": "nemesis",
     "GIT_AUTHOR_EMAIL": "nemesis@invalid",
     "GIT_AUTHOR_DATE": f"{EPOCH} +0000",
     "GIT_COMMITTER_NAME": "nemesis",
     "GIT_COMMITTER_EMAIL": "nemesis@invalid",
     "GIT_COMMITTER_DATE": f"{EPOCH} +0000",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_CONFIG_SYSTEM": "/dev/null",
     "TZ": "UTC",
 }
 
 
 def git(*words: str | Path, cwd: Path | None = None, log: Path | None = None) -> None:
-    """git with a fixed identity, fixed dates and nobody's configuration."""
-    run(["git", *words], cwd=cwd, env=_IDENTITY, log=log)
+    """git with nobody's configuration, and with a fixed identity and fixed dates where it commits."""
+    environment = _IDENTITY if words[0] in ("commit", "am") else _NO_CONFIGURATION
+    run(["git", *words], cwd=cwd, env=environment, log=log)
 
 
 def ask_git(*words: str | Path, cwd: Path) -> str:
     """What git answers to a question, without the final newline."""
-    return query(["git", *words], cwd=cwd, env=_IDENTITY).rstrip("\n")
+    return query(["git", *words], cwd=cwd, env=_NO_CONFIGURATION).rstrip("\n")
 
 
 @dataclass(frozen=True)
