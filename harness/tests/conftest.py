@@ -7,58 +7,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 HARNESS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(HARNESS), str(HARNESS / "tests")]
+sys.path.insert(0, str(HARNESS))
 
-
-@dataclass(frozen=True)
-class FakeQemu:
-    """Stands for the pinned QEMU."""
-
-    argv0: Path = HARNESS / "tests" / "fake_qemu.py"
-    env: dict[str, str] = field(default_factory=dict)
-    data_args: list[str] = field(default_factory=list)
-    version: str = "10.0.2-fake"
-
-
-@dataclass(frozen=True)
-class FakeArtifacts:
-    """Stands for a build; its files are empty."""
-
-    xen: Path
-    kernel: Path
-    initramfs: Path
-    guests: dict[str, Path]
-    qemu: FakeQemu
-    hashes: dict[str, str]
+from tests.fakes import FakeArtifacts, fake_artifacts  # noqa: E402
 
 
 @pytest.fixture
 def fake_build(tmp_path: Path) -> Callable[[str, str], FakeArtifacts]:
     """A builder of fake artifacts, for cli.main()."""
-
-    def build(xen: str, variant: str) -> FakeArtifacts:
-        folder = tmp_path / f"fake-{xen}-{variant}"
-        folder.mkdir(exist_ok=True)
-        files = {name: folder / name for name in ("xen", "kernel", "initramfs", "burner-pv")}
-        for path in files.values():
-            path.touch()
-        hashes = {"xen": variant, "kernel": "1", "initramfs": "2", "qemu": "3"}
-        return FakeArtifacts(
-            files["xen"],
-            files["kernel"],
-            files["initramfs"],
-            {"burner-pv": files["burner-pv"]},
-            FakeQemu(),
-            hashes,
-        )
-
-    return build
+    return lambda xen, variant: fake_artifacts(tmp_path, variant)
 
 
 @pytest.fixture

@@ -1,33 +1,34 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""A QEMU that boots nothing: it knows the lab's command line, writes ideal records, and dies on demand.
+"""A QEMU that boots nothing: it knows the lab's command line, writes ideal records, dies on demand.
 
-FAKE in the environment: a behaviour, for a run without monitor (or "boot-…" for one with): hang, panic,
-kernel-panic, guest-crash, exit, silent, gave-up, slow, half.  FAKE_PID: a file that gets the process id.
+FAKE in the environment is a behaviour of a run without monitor, or with "boot-" before it of a run
+with a monitor: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
+half-share, no-space.  FAKE_PID: a file that gets the process id.
 """
 
 import json
 import os
-import re
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import synthetic  # noqa: E402
+import synthetic  # type: ignore[import]  # noqa: E402
 
 SERIAL = Path("serial.log")
 RECORDS = Path("records.jsonl")
 
 
-def say(text):
+def say(text: str) -> None:
     with SERIAL.open("a") as serial:
         serial.write(text)
 
 
-def misbehave(how):
+def misbehave(how: str) -> None:
     if how == "hang":
         say("(XEN) all is well so far\n")
         time.sleep(600)
@@ -46,7 +47,7 @@ def misbehave(how):
         sys.exit(7)
 
 
-def run(scenario, how):
+def run(scenario: Any, how: str) -> None:
     misbehave(how)
     records = synthetic.records(scenario)
     if how == "no-groups":
@@ -73,14 +74,14 @@ def run(scenario, how):
     sys.exit(1)
 
 
-def monitor(path, how):
+def monitor(path: str, how: str) -> None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen()
     connection, _ = server.accept()
     stream = connection.makefile("rw")
 
-    def answer(value):
+    def answer(value: object) -> None:
         stream.write(json.dumps(value) + "\n")
         stream.flush()
 
@@ -105,7 +106,7 @@ def monitor(path, how):
             answer({"return": {}})
 
 
-def main():
+def main() -> None:
     argv = sys.argv[1:]
     SERIAL.touch()
     RECORDS.touch()
@@ -114,7 +115,7 @@ def main():
         with open(os.environ["FAKE_PID"], "a") as file:
             file.write(f"{os.getpid()}\n")
     if "-qmp" in argv:
-        path = re.match(r"unix:(.*),server=on", argv[argv.index("-qmp") + 1])[1]
+        path = argv[argv.index("-qmp") + 1].removeprefix("unix:").split(",")[0]
         how = behaviour.removeprefix("boot-") if behaviour.startswith("boot-") else ""
         monitor(path, how)
         return

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Records as an ideal hypervisor would have them made: exact caps, even splits, no overhead.
 
-Used as good records, and, distorted, as bad ones.  Also the inside of the fake QEMU, so standard library only.
+Used as good records, and, distorted, as bad ones.  Also the inside of the fake QEMU, so it needs
+the standard library only.
 """
+
+from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-HELLO = {
+Json = dict[str, Any]
+
+HELLO: Json = {
     "r": "hello",
     "format": 1,
     "xen_version": "4.17.5",
@@ -18,10 +24,10 @@ HELLO = {
     "cpu_khz": 1000000,
     "total_kib": 524288,
 }
-READY = {"r": "ready", "t_ns": 1_000_000_000}
+READY: Json = {"r": "ready", "t_ns": 1_000_000_000}
 
 
-def records(scenario):
+def records(scenario: Json) -> list[Json]:
     """The records (a list of dicts, no hello) of a compiled scenario (a dict)."""
     domains = {d["name"]: d for d in scenario["domains"]}
     domid = {"dom0": 0} | {name: i for i, name in enumerate(domains, 1)}
@@ -40,7 +46,9 @@ def records(scenario):
     out.append({"r": "scenario", "name": scenario["name"], "t0_ns": 2_000_000_000})
     cpu = dict.fromkeys(domid, 0)
     caps = {name: d["cap_percent"] for name, d in domains.items()}
-    master_of, running, now = {}, set(), 0
+    master_of: dict[str, str] = {}
+    running: set[str] = set()
+    now = 0
     for i, step in enumerate(scenario["timeline"]):
         for name in running:
             group = _group(master_of, name)
@@ -70,12 +78,19 @@ def records(scenario):
     return out
 
 
-def _group(master_of, name):
+def _group(master_of: dict[str, str], name: str) -> list[str]:
     master = master_of.get(name, name)
     return [master, *(m for m, of in master_of.items() if of == master)]
 
 
-def _sample(i, step, domid, cpu, master_of, caps):
+def _sample(
+    i: int,
+    step: Json,
+    domid: dict[str, int],
+    cpu: dict[str, int],
+    master_of: dict[str, str],
+    caps: dict[str, int],
+) -> Json:
     counts = {"nr_periods": 0, "nr_throttled": 0, "throttled_ns": 0}
     groups = []
     for master in sorted(set(master_of.values())):
@@ -109,7 +124,7 @@ def _sample(i, step, domid, cpu, master_of, caps):
     }
 
 
-def lines(records_):
+def lines(records_: list[Json]) -> str:
     """As the controller writes them."""
     return "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records_)
 

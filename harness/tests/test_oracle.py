@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The oracle, fed with ideal records and with each of its checks' bad ones: every check is seen to fail."""
+"""The oracle, fed with good records and bad ones: every check is seen to fail."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import synthetic
 from schedlab import oracle, records, scenario
 from schedlab.oracle import Judgement, Verdict
 from schedlab.qemu import Outcome
 from schedlab.scenario import Dims
+from tests import synthetic
 
 TEN = scenario.load(Path(__file__).parents[1] / "scenarios" / "ten_percent.toml")
 DIMS = Dims("credit2", 4, "cores", 5, 1)
@@ -182,7 +182,7 @@ def lost_op(raw: Raw) -> None:
 
 @pytest.mark.parametrize("distort", [late_sample, late_op, lost_sample, lost_op])
 def test_execution(distort: Callable[[Raw], None]) -> None:
-    """A timeline that was not carried out as asked is an error of the lab's, not a failure of Xen's."""
+    """A timeline that was not carried out as asked is an error, not a failure of Xen's."""
     assert judged(distort).verdict == Verdict.ERROR
 
 

@@ -60,7 +60,14 @@ BAD = [
     ('op = "start", domain = "second"', 'op = "jump"', 24, "phase[1].do[0].op", "not known", "one"),
     (', member = "second"', "", 25, "phase[1].do[1]", "member is missing", "add member"),
     ('"second" },', '"second", at = "9ms" },', 25, "phase[1].do[1].at", "before", "order"),
-    ('domain = "second"', 'domain = "second", cap = 1', 24, "phase[1].do[0].cap", "unknown", "keys"),
+    (
+        'domain = "second"',
+        'domain = "second", cap = 1',
+        24,
+        "phase[1].do[0].cap",
+        "unknown",
+        "keys",
+    ),
     ('duration = "3s"', 'duration = "3"', 22, "phase[1].duration", "does not fit", "unit"),
     ('duration = "3s"', 'duration = "2500ms"', 22, "phase[1].duration", "whole number", "multiple"),
     ('duration = "3s"', 'duration = "0s"', 22, "phase[1].duration", "too short", "above 0"),
@@ -70,7 +77,14 @@ BAD = [
     ('"E1.cap" }', '"E1.cap", share = 5 }', 28, "phase[1].expect[0]", "share", "drop it"),
     ('"E1.cap" }', '"E1.cap", domains = ["master"] }', 28, "phase[1].expect[0]", "whole", "exact"),
     ("cap = 10\n", "", 27, "phase[1].expect[0]", "no cap", "give master a cap"),
-    ('op = "start", domain = "second"', 'op = "pause", domain = "dom0"', 24, "domain", "dom0", "name"),
+    (
+        'op = "start", domain = "second"',
+        'op = "pause", domain = "dom0"',
+        24,
+        "domain",
+        "dom0",
+        "name",
+    ),
 ]
 
 

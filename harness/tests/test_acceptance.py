@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The nested hypervisor itself, run.  Builds what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from schedlab import cli, records
+
+pytestmark = pytest.mark.acceptance
+Call = Callable[..., subprocess.CompletedProcess[str]]
+HERE = Path(__file__).parent
+HOGS = 4
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """The result of the only run in a folder."""
+    (run,) = folder.iterdir()
+    result = json.loads((run / "result.json").read_text())
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.mark.parametrize("pcpus", [4, 2, 1])
+@pytest.mark.parametrize("scheduler", ["credit2", "credit"])
+def test_ten_percent(lab: Call, tmp_path: Path, scheduler: str, pcpus: int) -> None:
+    """The main experiment: domains that join a master capped at 10 % share its 10 %."""
+    done = lab(
+        *("run", "ten_percent", "--scheduler", scheduler, "--pcpus", str(pcpus)),
+        *("--out", str(tmp_path), "--no-reference"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (case,) = result_of(tmp_path)["cases"]
+    reach = {"credit2": 1.0, "credit": 3.0}[scheduler]
+    judged = [row for row in case["rows"] if row["verdict"] is not None and row["grouped"]]
+    assert [row["phase"] for row in judged] == ["joined", "three", "two_again"]
+    assert all(abs(row["error"]) <= reach for row in judged)
+
+
+def test_beside_stock(lab: Call, tmp_path: Path) -> None:
+    """Solo phases stand beside the unpatched hypervisor's, and are what they are there."""
+    done = lab(
+        *("run", "ten_percent", "--scheduler", "credit2", "--pcpus", "1"),
+        *("--out", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (case,) = result_of(tmp_path)["cases"]
+    stock = {row["phase"]: row["share"] for row in case["reference"]}
+    ours = {row["phase"]: row["share"] for row in case["rows"]}
+    # A quantum of 1 ms in 2 s, at either end.
+    assert ours["alone"] == pytest.approx(stock["alone"], abs=0.1)
+
+
+def test_groups_on_stock(lab: Call, tmp_path: Path) -> None:
+    """The unpatched hypervisor has no groups: could not run, in one clear sentence."""
+    done = lab(
+        *("run", str(HERE / "determinism.toml"), "--pcpus", "1", "--variant", "stock"),
+        *("--out", str(tmp_path)),
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "has no scheduling domains: join answered" in done.stdout
+    assert "use --variant patched" in done.stdout
+
+
+def test_calibration(lab: Call) -> None:
+    """Xen and QEMU as locked are calibrated."""
+    done = lab("calibrate")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_calibration_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A forced wrong share fails the calibration, and then nothing is measured."""
+    wrong = tmp_path / "calibration.toml"
+    wrong.write_text(cli.CALIBRATION.read_text().replace("share = 25", "share = 21"))
+    monkeypatch.setattr(cli, "CALIBRATION", wrong)
+    assert cli.main(["run", "ten_percent", "--pcpus", "1", "--out", str(tmp_path / "out")]) == 2
+    assert "refusing to measure" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@contextmanager
+def busy_host() -> Iterator[None]:
+    """Processes that want all of the host."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(HOGS)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+@pytest.mark.parametrize("start", [[], ["--cold"]], ids=["checkpoint", "cold"])
+def test_determinism(lab: Call, tmp_path: Path, start: list[str]) -> None:
+    """The same scenario twice, the host busy the second time: the same bytes."""
+    seen: list[bytes] = []
+    for turn in ("idle", "busy"):
+        out = tmp_path / turn
+        words = ["run", str(HERE / "determinism.toml"), "--pcpus", "4", "--out", str(out), *start]
+        if turn == "busy":
+            with busy_host():
+                done = lab(*words, "--no-reference")
+        else:
+            done = lab(*words, "--no-reference")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (run,) = out.iterdir()
+        seen.append((run / "credit2-4p-patched" / "records.jsonl").read_bytes())
+    difference = records.first_difference(*seen)
+    assert difference is None, difference
+    assert len(seen[0].splitlines()) > 10
