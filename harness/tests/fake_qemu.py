@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A QEMU that boots nothing: it knows the lab's command line, writes ideal records, dies on demand.
 
-FAKE in the environment is a behaviour of a run without monitor, or with "boot-" before it of a run
-with a monitor: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
+FAKE in the environment is how a run without monitor behaves, or with "boot-" before it a run with
+one: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
 half-share, no-space.  FAKE_PID: a file that gets the process id.
 """
 
