@@ -75,10 +75,10 @@ class FakeHypervisor final : public Hypervisor {
   Result<GroupUsage> group(DomainId master) override {
     const auto found = groups.find(master);
     if (found == groups.end()) return Error{ENOENT, "no group"};
-    GroupUsage usage{};
-    usage.master = master;
-    for (const DomainId id : found->second) usage.domains.push_back({.id = id});
-    return usage;
+    GroupUsage found_usage{};
+    found_usage.master = master;
+    for (const DomainId id : found->second) found_usage.domains.push_back({.id = id});
+    return found_usage;
   }
   Result<std::vector<DomainUsage>> usage() override {
     const Status status = call("usage");
