@@ -40,12 +40,17 @@ SERIAL_FILE = "serial.log"
 QEMU_LOG_FILE = "qemu.log"
 NO_SCENARIO = "none\n"
 # The period of a virtual timer whose only work is to end QEMU's round-robin slice, which keeps the
-# pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.
-SLICE_US = 100
+# pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.  Measured with the calibration
+# scenario on QEMU 10.0.2, 4 pCPUs, shift 5, four windows of 1 s; percent of a pCPU got by three
+# domains capped at 25: 24.99-25.01 at 100, 200 and 400 us, 24.93-25.05 at 1000, 24.47-25.04 without;
+# the uncapped one's share exceeds 100 by 0.001, 0.003, -, 0.005.  Wall time relative to none:
+# 2.6, 1.7, 1.5, 1.4.  So 200 is the longest that costs no accuracy.
+SLICE_US = 200
 
+# Scrubbing is slow; mitigations cost instructions, and an emulated CPU speculates on nothing.
 XEN_ARGS = (
     "loglvl=info guest_loglvl=info com1=115200 console=com1 noreboot "
-    "dom0_mem=64M,max:64M dom0_max_vcpus=1"
+    "bootscrub=0 spec-ctrl=no xpti=no dom0_mem=64M,max:64M dom0_max_vcpus=1"
 )
 KERNEL_ARGS = "console=hvc0 quiet swiotlb=512 acpi=off pci=off"
 
@@ -122,14 +127,18 @@ class Machine:
     def arguments(self) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
         shape = "sockets=1,cores={n}" if self.topology == "cores" else "sockets={n},cores=1"
+        # A single pCPU has no other to drift from.
+        slice_timer = (
+            *("-netdev", "hubport,id=slice,hubid=0"),
+            *("-object", f"filter-buffer,id=bound,netdev=slice,interval={SLICE_US}"),
+        )
         return [
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-accel", "tcg", "-icount", f"shift={self.shift},sleep=off"),
             *("-rtc", "base=2026-01-01,clock=vm", "-seed", "1"),
             *("-machine", "pc", "-cpu", "qemu64,+svm,+npt", "-m", str(MEMORY_MIB)),
             *("-smp", f"{self.pcpus},{shape.format(n=self.pcpus)}"),
-            *("-netdev", "hubport,id=slice,hubid=0"),
-            *("-object", f"filter-buffer,id=bound,netdev=slice,interval={SLICE_US}"),
+            *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
             *("-append", f"sched={self.scheduler} {XEN_ARGS}"),
         ]
