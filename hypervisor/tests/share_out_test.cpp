@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// How a group's budget is dealt out: scheddom-share.h of the patched hypervisor, as it is, over its whole input range.
-// All times are nanoseconds of CPU time.
+// How a group's budget is dealt out: scheddom-share.h of the patched hypervisor, as it is, over its
+// whole input range. All times are nanoseconds of CPU time.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,8 +33,8 @@ class Group {
     scheddom_share_out(shares_.data(), &spare, refill_ns, 2 * refill_ns, chunk_ns);
   }
 
-  // A period in which domain i wants to use demand[i].  What is used is taken; a domain that is refused is dry, as the hypervisor
-  // marks it.
+  // A period in which domain i wants to use demand[i].  What is used is taken; a domain that is
+  // refused is dry, as the hypervisor marks it.
   std::vector<s_time_t> use(const std::vector<s_time_t>& demand) {
     std::vector<s_time_t> used(shares_.size());
     for (std::size_t i = 0; i < shares_.size(); ++i) {
@@ -61,7 +61,8 @@ class Group {
 };
 
 // Max-min fair shares of `total` among demands, by weight: the textbook's progressive filling.
-std::vector<double> max_min(double total, const std::vector<double>& demand, const std::vector<std::uint32_t>& weight) {
+std::vector<double> max_min(double total, const std::vector<double>& demand,
+                            const std::vector<std::uint32_t>& weight) {
   std::vector<double> got(demand.size());
   std::vector<bool> open(demand.size(), true);
   for (std::size_t round = 0; round < demand.size(); ++round) {
@@ -165,13 +166,15 @@ TEST(ShareOut, NobodyStarvesWhateverTheWeights) {
   EXPECT_NEAR(static_cast<double>(total[1]) / static_cast<double>(total[3]), 1.0, 0.001);
 }
 
-// The part that one domain cannot use goes to those who can, and in the long run that is max-min fair: to 1 % of the group's time
-// where every part is worth a chunk.  (Where they take turns, a domain that wants less than its part can be up to a chunk off.)
+// The part that one domain cannot use goes to those who can, and in the long run that is max-min
+// fair: to 1 % of the group's time where every part is worth a chunk.  (Where they take turns, a
+// domain that wants less than its part can be up to a chunk off.)
 TEST(ShareOut, IsMaxMinFairInTheLongRun) {
   std::mt19937 random(1);
   for (int round = 0; round < 300; ++round) {
     const std::size_t n = 1 + random() % 8;
-    const s_time_t refill_ns = (1 + static_cast<s_time_t>(random() % 10)) * 8 * static_cast<s_time_t>(n) * kChunk;
+    const s_time_t refill_ns =
+        (1 + static_cast<s_time_t>(random() % 10)) * 8 * static_cast<s_time_t>(n) * kChunk;
     std::vector<std::uint32_t> weights(n);
     std::vector<double> demand(n);
     for (std::size_t i = 0; i < n; ++i) {
@@ -191,12 +194,14 @@ TEST(ShareOut, IsMaxMinFairInTheLongRun) {
     const auto fair = max_min(static_cast<double>(refill_ns), demand, weights);
     for (std::size_t i = 0; i < n; ++i) {
       EXPECT_NEAR(total[i], fair[i], 0.01 * static_cast<double>(refill_ns))
-          << "round " << round << ", domain " << i << " of " << n << ", refill " << refill_ns << ", demand " << demand[i];
+          << "round " << round << ", domain " << i << " of " << n << ", refill " << refill_ns
+          << ", demand " << demand[i];
     }
   }
 }
 
-// Whatever it is given: no budget from nowhere, never more than the limit, nobody is robbed, and it ends.
+// Whatever it is given: no budget from nowhere, never more than the limit, nobody is robbed, and it
+// ends.
 TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
   std::mt19937_64 random(2);
   const auto any = [&](s_time_t low, s_time_t high) {
