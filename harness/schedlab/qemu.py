@@ -41,10 +41,10 @@ QEMU_LOG_FILE = "qemu.log"
 NO_SCENARIO = "none\n"
 # The period of a virtual timer whose only work is to end QEMU's round-robin slice, which keeps the
 # pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.  Measured with the calibration
-# scenario on QEMU 10.0.2, 4 pCPUs, shift 5, four windows of 1 s; percent of a pCPU got by three
-# domains capped at 25: 24.99-25.01 at 100, 200 and 400 us, 24.93-25.05 at 1000, 24.47-25.04 without;
-# the uncapped one's share exceeds 100 by 0.001, 0.003, -, 0.005.  Wall time relative to none:
-# 2.6, 1.7, 1.5, 1.4.  So 200 is the longest that costs no accuracy.
+# scenario on QEMU 10.0.2, 4 pCPUs, shift 5, windows of 1 s.  Share of the three domains capped at
+# 25 %: within 0.014 of it at 100, 200 and 400 us, 0.07 at 1000, 0.53 without.  The uncapped
+# domain's exceeds 100 % by 0.001 at 100, 0.003 at 200, 0.005 at 1000.  Wall time relative to none:
+# 2.6, 1.7, 1.5 and 1.4.  So 200 is the longest that costs no accuracy.
 SLICE_US = 200
 
 # Scrubbing is slow; mitigations cost instructions, and an emulated CPU speculates on nothing.
