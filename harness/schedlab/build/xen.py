@@ -182,7 +182,7 @@ def source_tree(layout: Layout, xen: str, variant: str = "patched") -> Path:
     """A checked-out source, for those who only read it."""
     found = source(layout, xen, variant)
     tree = work_tree(layout, xen, variant)
-    with exclusive(layout.work / "lock", "a build"):
+    with exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}"):
         check_out(found, tree, layout.log(f"xen-{xen}-{variant}"))
     return tree
 
@@ -224,8 +224,9 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
     }
 
     def make(folder: Path) -> None:
-        with exclusive(layout.work / "lock", "a build"):
-            tree = work_tree(layout, xen, variant)
+        tree = work_tree(layout, xen, variant)
+        tree_lock = exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}")
+        with exclusive(layout.work / "lock", "a build"), tree_lock:
             compile_hypervisor(layout, found, tree, parts, log)
             for name in ("xen", "xen-syms", ".config"):
                 run(["cp", tree / "xen" / name, folder / name.replace(".config", "config")])
