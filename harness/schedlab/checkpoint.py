@@ -30,6 +30,7 @@ from schedlab.qemu import (
     SCENARIO_FILE,
     SERIAL_FILE,
     Artifacts,
+    Cancelled,
     Machine,
     Monitor,
     Process,
@@ -121,5 +122,5 @@ def _finish(monitor: Monitor, cancel: threading.Event) -> None:
             detail = status.get("error-desc", f"not done in {_MIGRATION_LIMIT_S:g} s")
             raise LabError(f"QEMU could not write the checkpoint: {detail}", "is the disk full?")
         if cancel.is_set():
-            raise LabError("interrupted")
+            raise Cancelled
         time.sleep(0.02)

@@ -25,7 +25,7 @@ from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.oracle import Verdict, worst
-from schedlab.qemu import Artifacts, Cancelled
+from schedlab.qemu import Artifacts
 from schedlab.run import Case, Lab
 from schedlab.scenario import Dims, Scenario
 
@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None, build: Builder | None = None) -> int
         return status
     except LabError as error:
         print(error.render(), file=sys.stderr)
+        return EXIT_COULD_NOT_RUN
+    except OSError as error:
+        # What names no better culprit: a full disk, a folder that may not be written to.
+        print(LabError(str(error), "see to that file or disk").render(), file=sys.stderr)
         return EXIT_COULD_NOT_RUN
     except KeyboardInterrupt:
         print("lab: interrupted", file=sys.stderr)
@@ -252,12 +256,6 @@ def _measure(
             # The pool's end waits for its threads: they must see this and let go of their QEMUs.
             lab.cancel.set()
             pool.shutdown(wait=True, cancel_futures=True)
-            for future in futures:
-                if future.done() and not future.cancelled():
-                    error = future.exception()
-                    if isinstance(error, LabError):
-                        raise error from None
-                    assert error is None or isinstance(error, (Cancelled, BaseException))
             raise
     return [future.result() for future in futures]
 

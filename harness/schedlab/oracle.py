@@ -37,6 +37,9 @@ EVEN = 0.02
 # A sample that comes later than this part of its window says that dom0 did not get its CPU: not a
 # measurement.
 LATE = 0.1
+# More than this above all of its pCPUs (percent of one) says that the pCPUs' clocks have drifted
+# apart (DESIGN.md, determinism 2): not a measurement either.
+DRIFT = 0.1
 
 
 class Verdict(IntEnum):
@@ -110,6 +113,8 @@ def judge(
         return Judgement(broken[0], broken[1], (), ())
     steps = scenario.steps(groups=groups)
     checks = _execution(scenario, steps, records)
+    if not checks or worst(c.verdict for c in checks) < Verdict.ERROR:
+        checks += _plausible(scenario, dims, records)
     rows: list[Row] = []
     if all(c.verdict < Verdict.ERROR for c in checks):
         for phase in scenario.phases:
@@ -234,6 +239,23 @@ def _execution(scenario: Scenario, steps: Sequence[Step], records: Records) -> l
         if op.done_ns > phase.settled_ns:
             what = f"{step.op} was done {(op.done_ns - step.t_ns) / 1e6:.3f} ms after its time"
             checks.append(_fault(phase.name, f"{what}, in the judged windows: lengthen settle"))
+    return checks
+
+
+def _plausible(scenario: Scenario, dims: Dims, records: Records) -> list[Check]:
+    """No domain got more than its vCPUs can use; nothing to say when that is so."""
+    vcpus = {DOM0: 1} | {d.name: d.vcpus for d in scenario.domains}
+    checks = []
+    for phase in scenario.phases:
+        edges = [records.samples[label] for label in phase.labels]
+        for k, (one, two) in enumerate(zip(edges, edges[1:]), 1):
+            for name, count in vcpus.items():
+                most = 100.0 * min(count, dims.pcpus)
+                reading = most * (one.span_ns + two.span_ns) / (two.t_ns - one.t_ns)
+                got = share(one, two, (name,))
+                if got > most + reading + DRIFT:
+                    what = f"{name} got {got:.3f} % in window {k} of {phase.name}"
+                    checks.append(_fault(phase.name, f"{what}: the pCPUs' clocks drifted apart"))
     return checks
 
 

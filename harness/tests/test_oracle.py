@@ -180,7 +180,12 @@ def lost_op(raw: Raw) -> None:
     raw.remove(op(raw, "join"))
 
 
-@pytest.mark.parametrize("distort", [late_sample, late_op, lost_sample, lost_op])
+def impossible_share(raw: Raw) -> None:
+    """More than a whole pCPU for one vCPU."""
+    add_cpu(raw, "free/1", "second", 5_000_000)
+
+
+@pytest.mark.parametrize("distort", [late_sample, late_op, lost_sample, lost_op, impossible_share])
 def test_execution(distort: Callable[[Raw], None]) -> None:
     """A timeline that was not carried out as asked is an error, not a failure of Xen's."""
     assert judged(distort).verdict == Verdict.ERROR
