@@ -26,7 +26,7 @@ _MS = 1_000_000
 # SCHEDDOM_PERIOD of the series (two refills of 10 ms), for both schedulers: budget is the group's,
 # not theirs.
 PERIOD_NS = 20 * _MS
-# SCHEDDOM_CHUNK: the longest grant, so the longest that a unit can run on after its share is gone.
+# The overrun that is allowed a unit that can run at once (DESIGN.md, 4).
 QUANTUM_NS = _MS // 2
 # The project's own aim for a whole phase of REACH_NS or more, relative to the cap: the tighter of
 # it and E1.
