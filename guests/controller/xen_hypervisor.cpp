@@ -14,9 +14,9 @@ namespace {
 constexpr std::size_t kUsualDomains = XC_PAGE_SIZE / sizeof(xc_domaininfo_t);
 constexpr std::uint32_t kMaxGroupDomains = 64;
 
-// xen_domctl_sched_credit{,2}: a weight of 0 and a cap of ~0 leave the value as it is.
+// xen_domctl_sched_credit{,2}: a weight of 0 leaves it as it is.  (Of a cap, only credit can be
+// told so.)
 constexpr std::uint16_t kKeepWeight = 0;
-constexpr std::uint16_t kKeepCap = 0xffff;
 
 const char* scheduler_name(int id) {
   switch (id) {
@@ -195,7 +195,9 @@ Status XenHypervisor::set_cap(DomainId id, std::uint16_t cap_percent) {
 }
 
 Status XenHypervisor::set_weight(DomainId id, std::uint16_t weight) {
-  return set_parameters(id, kKeepCap, weight);
+  const auto now = parameters(id);
+  if (!now) return now.error();
+  return set_parameters(id, now->cap_percent, weight);
 }
 
 Status XenHypervisor::set_affinity(DomainId id, const Affinity& pcpus) {

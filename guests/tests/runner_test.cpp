@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -31,6 +32,7 @@ class FakeHypervisor final : public Hypervisor {
   std::map<DomainId, std::unique_ptr<ReportPage>> pages;
   std::map<DomainId, std::vector<DomainId>> groups;
   std::vector<std::uint64_t> seeds;
+  std::function<void()> on_usage = [] {};
 
   Result<HostInfo> host() override { return HostInfo{}; }
   Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
@@ -81,6 +83,7 @@ class FakeHypervisor final : public Hypervisor {
     return found_usage;
   }
   Result<std::vector<DomainUsage>> usage() override {
+    on_usage();
     const Status status = call("usage");
     if (!status) return status.error();
     std::vector<DomainUsage> usage = {{.id = 0, .cpu_ns = 5, .state = "running"}};
@@ -206,6 +209,21 @@ TEST_F(RunnerTest, SampleShowsDomainsGuestsAndGroups) {
   ASSERT_EQ(last()["groups"].size(), 1U);
   EXPECT_EQ(last()["groups"][0]["master"], "a");
   EXPECT_EQ(last()["groups"][0]["domains"][1]["name"], "b");
+}
+
+TEST_F(RunnerTest, SampleDuringWhichDom0LostItsCpuIsTakenAgain) {
+  scenario.timeline = {op(0, OpKind::kSample, "calm"), op(1'000, OpKind::kSample, "preempted"),
+                       op(2'000, OpKind::kEnd)};
+  int samples = 0;
+  hypervisor.on_usage = [&] {
+    if (++samples == 5)
+      clock.now += 7'000;  // four for the first, which has nothing to compare with
+  };
+  run();
+  EXPECT_EQ(samples, 6);
+  EXPECT_EQ(last()["label"], "preempted");
+  EXPECT_EQ(last()["span_ns"], 10);
+  EXPECT_GT(last()["t_ns"], 8'000);
 }
 
 TEST_F(RunnerTest, DissolvedGroupIsAbsentAndNoError) {

@@ -3,10 +3,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 
 namespace nemesis {
 
 namespace {
+
+// dom0 may lose its pCPU between reading the clock and reading the usage, for milliseconds; such a
+// sample is taken again, and the best of these attempts is kept.
+constexpr unsigned kSampleAttempts = 4;
+constexpr std::uint64_t kCalmFactor = 2;  // times the shortest span so far is good enough
 
 /// splitmix64's finaliser: seeds of neighbours have nothing in common.  Never zero, which xorshift
 /// could not leave.
@@ -120,13 +126,24 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
   Sample sample;
   sample.index = index;
   sample.label = label;
-  sample.t_ns = since_t0_ns();
-  const auto usage = hypervisor_->usage();
-  sample.span_ns = since_t0_ns() - sample.t_ns;
-  if (!usage) {
-    observations_.push_back(usage.error());
-    return;
+  std::vector<DomainUsage> usage;
+  sample.span_ns = std::numeric_limits<std::uint64_t>::max();
+  for (unsigned attempt = 0; attempt < kSampleAttempts; ++attempt) {
+    const std::uint64_t start_ns = since_t0_ns();
+    auto seen = hypervisor_->usage();
+    const std::uint64_t span_ns = since_t0_ns() - start_ns;
+    if (!seen) {
+      observations_.push_back(seen.error());
+      return;
+    }
+    if (span_ns < sample.span_ns) {
+      sample.t_ns = start_ns;
+      sample.span_ns = span_ns;
+      usage = std::move(*seen);
+    }
+    if (sample.span_ns <= kCalmFactor * calm_span_ns_) break;
   }
+  if (calm_span_ns_ == 0 || sample.span_ns < calm_span_ns_) calm_span_ns_ = sample.span_ns;
 
   for (const std::string& master : masters_) {
     auto group = hypervisor_->group(id_of(master));
@@ -143,9 +160,9 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
   for (const Domain& domain : domains_) {
     DomainSample entry{
         .name = domain.name, .usage = {.id = domain.id, .cpu_ns = 0, .state = {}}, .guest = {}};
-    const auto found = std::find_if(usage->begin(), usage->end(),
+    const auto found = std::find_if(usage.begin(), usage.end(),
                                     [&](const DomainUsage& one) { return one.id == domain.id; });
-    if (found == usage->end()) {
+    if (found == usage.end()) {
       entry.gone = true;
     } else {
       entry.usage = *found;

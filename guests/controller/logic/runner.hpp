@@ -63,6 +63,7 @@ class Runner {
   std::vector<std::string> masters_;  // of every group that was ever formed, in order of forming
   std::vector<Observation> observations_;
   std::uint64_t t0_ns_ = 0;
+  std::uint64_t calm_span_ns_ = 0;  // of the shortest sample so far
 };
 
 }  // namespace nemesis
