@@ -24,6 +24,7 @@ from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.qemu import (
+    BOOT_SLICE_US,
     NO_SCENARIO,
     QEMU_LOG_FILE,
     RECORDS_FILE,
@@ -87,13 +88,18 @@ def _make(
     folder: Path, machine: Machine, artifacts: Artifacts, watchdog_s: float, cancel: threading.Event
 ) -> None:
     if dry_run():
-        print(script(command(machine, artifacts, monitor=Path("qmp")), artifacts.qemu.env))
+        print(
+            script(
+                command(machine, artifacts, monitor=Path("qmp"), slice_us=BOOT_SLICE_US),
+                artifacts.qemu.env,
+            )
+        )
         return
     (folder / SCENARIO_FILE).write_text(NO_SCENARIO)
     # A socket's path may have 107 characters at most, so it does not go into the store.
     with tempfile.TemporaryDirectory(prefix="nemesis-") as short:
         monitor_path = Path(short) / "qmp"
-        argv = command(machine, artifacts, monitor=monitor_path)
+        argv = command(machine, artifacts, monitor=monitor_path, slice_us=BOOT_SLICE_US)
         (folder / "command.sh").write_text(script(argv, artifacts.qemu.env))
         watcher = Watcher(folder, watchdog_s, cancel)
         with Process(argv, artifacts.qemu.env, folder) as qemu:

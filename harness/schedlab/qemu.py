@@ -41,11 +41,14 @@ QEMU_LOG_FILE = "qemu.log"
 NO_SCENARIO = "none\n"
 # The period of a virtual timer whose only work is to end QEMU's round-robin slice, which keeps the
 # pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.  Measured with the calibration
-# scenario on QEMU 10.0.2, 4 pCPUs, shift 5, windows of 1 s.  Share of the three domains capped at
-# 25 %: within 0.014 of it at 100, 200 and 400 us, 0.07 at 1000, 0.53 without.  The uncapped
-# domain's exceeds 100 % by 0.001 at 100, 0.003 at 200, 0.005 at 1000.  Wall time relative to none:
-# 2.6, 1.7, 1.5 and 1.4.  So 200 is the longest that costs no accuracy.
+# scenario, cold, on QEMU 10.0.2, 4 pCPUs, shift 5, three windows of 1 s: the largest distance of a
+# capped domain from its 25 % of a pCPU was 0.015 at 100 us, 0.006 at 200, 0.15 at 400, 0.21 at 1000
+# and 0.14 without the timer.  So 200 is the longest that serves; the whole run, boot included, takes
+# about 1.6 times as long as without.
 SLICE_US = 200
+# Until the controller waits for a scenario nothing is measured: a checkpoint's boot takes 4.5 s
+# with this, 7.2 s with SLICE_US (4 pCPUs).  The timer is QEMU's own and no part of the checkpoint.
+BOOT_SLICE_US = 10_000
 
 # Scrubbing is slow; mitigations cost instructions, and an emulated CPU speculates on nothing.
 XEN_ARGS = (
@@ -124,13 +127,13 @@ class Machine:
     topology: str
     shift: int
 
-    def arguments(self) -> list[str]:
+    def arguments(self, slice_us: int = SLICE_US) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
         shape = "sockets=1,cores={n}" if self.topology == "cores" else "sockets={n},cores=1"
         # A single pCPU has no other to drift from.
         slice_timer = (
             *("-netdev", "hubport,id=slice,hubid=0"),
-            *("-object", f"filter-buffer,id=bound,netdev=slice,interval={SLICE_US}"),
+            *("-object", f"filter-buffer,id=bound,netdev=slice,interval={slice_us}"),
         )
         return [
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
@@ -151,6 +154,7 @@ def command(
     *,
     incoming: Path | None = None,
     monitor: Path | None = None,
+    slice_us: int = SLICE_US,
 ) -> list[str]:
     """The whole command.
 
@@ -161,7 +165,7 @@ def command(
     machine from outside.
     """
     qemu = artifacts.qemu
-    argv = [str(qemu.argv0), *qemu.data_args, *machine.arguments()]
+    argv = [str(qemu.argv0), *qemu.data_args, *machine.arguments(slice_us)]
     argv += ["-kernel", str(artifacts.xen)]
     argv += ["-initrd", f"{_comma(artifacts.kernel)} {KERNEL_ARGS},{_comma(artifacts.initramfs)}"]
     argv += ["-serial", f"file:{SERIAL_FILE}"]
