@@ -42,9 +42,9 @@ NO_SCENARIO = "none\n"
 # The period of a virtual timer whose only work is to end QEMU's round-robin slice, which keeps the
 # pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.  Measured with the calibration
 # scenario, cold, on QEMU 10.0.2, 4 pCPUs, shift 5, three windows of 1 s: the largest distance of a
-# capped domain from its 25 % of a pCPU was 0.015 at 100 us, 0.006 at 200, 0.15 at 400, 0.21 at 1000
-# and 0.14 without the timer.  So 200 is the longest that serves; the whole run, boot included, takes
-# about 1.6 times as long as without.
+# capped domain from its 25 % of a pCPU was 0.015 at 100 us, 0.006 at 200, 0.15 at 400, 0.21 at
+# 1000 and 0.14 without the timer.  So 200 is the longest that serves; the whole run, boot included,
+# takes about 1.6 times as long as without.
 SLICE_US = 200
 # Until the controller waits for a scenario nothing is measured: a checkpoint's boot takes 4.5 s
 # with this, 7.2 s with SLICE_US (4 pCPUs).  The timer is QEMU's own and no part of the checkpoint.
@@ -238,6 +238,14 @@ class Process:
         """The exit status, None while it runs."""
         return self._child.poll()
 
+    def last_words(self) -> int | None:
+        """Give it a moment to end by itself, then kill it; its own exit status, None if killed."""
+        try:
+            return self._child.wait(_LAST_WORDS_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return None
+
     def kill(self) -> None:
         """Kill the process group; returns when it is gone."""
         if self._child.poll() is None:
@@ -289,10 +297,9 @@ class Watcher:
                 serial_grew, records_grew = sizes[1] != self._sizes[1], sizes[0] != self._sizes[0]
                 self._sizes = sizes
                 if serial_grew and (words := self._fatal()) is not None:
-                    if status is None:
-                        time.sleep(_LAST_WORDS_S)
-                        process.kill()
-                    return self._outcome(process, None, words)
+                    status = process.last_words()
+                    if not words.startswith("Hardware Dom0") or not _by_controller(status):
+                        return self._outcome(process, None, words)
                 if records_grew and until and until in (self.folder / RECORDS_FILE).read_bytes():
                     return self._outcome(process, None, "")
             if status is not None:
@@ -315,6 +322,14 @@ class Watcher:
             self._serial_read = serial.tell()
         match = _FATAL.search(new)
         return match[0].decode(errors="replace") if match else None
+
+
+def _by_controller(status: int | None) -> bool:
+    """Whether QEMU ended because the controller said so.
+
+    It goes on for a moment after that, in which dom0 halts: then its halt is no sign of death.
+    """
+    return status in (STATUS_ENDED, STATUS_GAVE_UP)
 
 
 def _size(path: Path) -> int:

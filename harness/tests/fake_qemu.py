@@ -4,7 +4,7 @@
 
 FAKE in the environment is how a run without monitor behaves, or with "boot-" before it a run with
 one: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
-half-share, no-space.  FAKE_PID: a file that gets the process id.
+half-share, no-space, halt.  FAKE_PID: a file that gets the process id.
 """
 
 import json
@@ -71,6 +71,9 @@ def run(scenario: Any, how: str) -> None:
             file.write(synthetic.lines([record]))
         if how == "slow":
             time.sleep(0.2)
+    if how == "halt":
+        say("(XEN) Hardware Dom0 halted: halting machine\n")
+        time.sleep(0.1)
     sys.exit(1)
 
 

@@ -174,6 +174,14 @@ def test_bad_subject(
     nothing_half_made(tmp_path)
 
 
+def test_halt_after_the_end(
+    tmp_path: Path, fake_build: Build, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU takes a moment to end, in which dom0 halts: that is no crash."""
+    monkeypatch.setenv("FAKE", "halt")
+    assert run(tmp_path, fake_build, small, "--pcpus", "1") == 0
+
+
 def test_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_build: Build) -> None:
     """A machine that shows no sign of life is given up, and gone."""
     monkeypatch.setenv("FAKE", "hang")
