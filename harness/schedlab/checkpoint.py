@@ -88,12 +88,9 @@ def _make(
     folder: Path, machine: Machine, artifacts: Artifacts, watchdog_s: float, cancel: threading.Event
 ) -> None:
     if dry_run():
-        print(
-            script(
-                command(machine, artifacts, monitor=Path("qmp"), slice_us=BOOT_SLICE_US),
-                artifacts.qemu.env,
-            )
-        )
+        argv = command(machine, artifacts, monitor=Path("qmp"), slice_us=BOOT_SLICE_US)
+        print(script(argv, artifacts.qemu.env).split("\n", 1)[1], end="")
+        print(f"# by QMP at qmp: cont; when {RECORDS_FILE} says ready: migrate to {STATE_FILE}")
         return
     (folder / SCENARIO_FILE).write_text(NO_SCENARIO)
     # A socket's path may have 107 characters at most, so it does not go into the store.
