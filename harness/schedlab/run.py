@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from schedlab import checkpoint, oracle, qemu, records, scenario
@@ -209,12 +209,15 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
         "machine": json.dumps(machine_of(dims).arguments()),
         "scenario": what.as_json(dims.seed),
         "expected": hashlib.sha256(what.text.encode()).hexdigest(),
-        "format": "1",
+        "format": "2",
     }
     logs = lab.logs / f"calibration-{variant}"
 
     def make(folder: Path) -> None:
-        case = measure(lab, what, dims, variant, logs if dry_run() else folder)
+        # Cold, so that the verdict depends on the inputs alone, and that a QEMU too old for our
+        # checkpoints is told what is really wrong with it.
+        cold = replace(lab, cold=True)
+        case = measure(cold, what, dims, variant, logs if dry_run() else folder)
         if dry_run():
             return
         if case.judgement.verdict >= Verdict.ERROR:
