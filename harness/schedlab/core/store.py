@@ -66,8 +66,7 @@ def exclusive(lock: Path, what: str) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             if not _is_same_file(handle, lock):
                 continue  # clean_temporary() removed it meanwhile
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            os.pwrite(handle, f"{os.getpid():<10}".encode(), 0)
             yield
             return
         finally:
