@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from schedlab.build import fetch, guests, kernel, xen
+from schedlab.build import fetch, xen
+from schedlab.build.guests import compile_guests
 from schedlab.build.image import Member, cpio, image, members
+from schedlab.build.kernel import compile_kernel
 from schedlab.build.layout import Layout
 from schedlab.core.store import sha256_file
 
@@ -95,7 +97,7 @@ def test_guests(layout: Layout, tmp_path: Path, no_ccache: None) -> None:
         shutil.copy(layout.root / "CMakeLists.txt", folder)
         shutil.copytree(layout.root / "guests", folder / "guests")
         own = dataclasses.replace(layout, root=folder)
-        guests.compile_guests(own, tools, folder / "b", folder / "installed", folder / "log")
+        compile_guests(own, tools, folder / "b", folder / "installed", folder / "log")
         installed.append(folder / "installed")
     assert_same(installed)
 
@@ -139,7 +141,7 @@ def test_kernel(layout: Layout, tmp_path: Path, no_ccache: None) -> None:
     made = []
     for name in ("one", "another/deeper"):
         work = tmp_path / name
-        kernel.compile_kernel(layout, package, fragment, work, tmp_path / "log")
+        compile_kernel(layout, package, fragment, work, tmp_path / "log")
         made.append(sha256_file(work / "obj" / "vmlinux"))
         shutil.rmtree(work)
     assert made[0] == made[1]

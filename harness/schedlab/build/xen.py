@@ -267,7 +267,7 @@ def tools(layout: Layout, xen: str) -> Path:
     """Build libxenctrl, libxenguest and below from the patched source; the entry has include/ and lib/*.a."""
     found = source(layout, xen, "patched")
     log = layout.log(f"tools-{xen}")
-    inputs = {"recipe": "1", "sources": _library_sources(found), "toolchain": toolchain()}
+    inputs = {"recipe": "2", "sources": _library_sources(found), "toolchain": toolchain()}
 
     def make(folder: Path) -> None:
         with exclusive(layout.work / "lock", "a build"):
@@ -347,6 +347,8 @@ def collect_tools(tree: Path, folder: Path) -> None:
     headers += sorted(include.glob("xen*.h")) + sorted(tree.glob("tools/libs/*/include/xen*.h"))
     wanted = [path for path in headers if path.is_dir() or path.stem in _headers_wanted()]
     run(["cp", "-rL", *wanted, folder / "include"])
+    # A generated header names the folder it was generated in.
+    run(["sed", "-i", f"s|{tree}/||g", folder / "include/xen/lib/x86/cpuid-autogen.h"])
     run(["cp", *(tree / "tools" / "libs" / name / f"libxen{name}.a" for name in LIBRARIES), folder / "lib"])
 
 
