@@ -48,7 +48,7 @@ class FakeDevice final : public FwCfgDevice {
       bytes.push_back(static_cast<std::byte>(value >> shift));
   }
 
-  std::vector<std::byte> directory() const {
+  [[nodiscard]] std::vector<std::byte> directory() const {
     std::vector<std::byte> bytes;
     put(bytes, static_cast<std::uint32_t>(files.size()), 4);
     std::uint32_t key = 0x20;

@@ -146,7 +146,7 @@ class RunnerTest : public testing::Test {
     ASSERT_TRUE(runner) << runner.error().what;
     runner->run();
   }
-  const Json& last() const { return sink.lines.back(); }
+  [[nodiscard]] const Json& last() const { return sink.lines.back(); }
 };
 
 TEST_F(RunnerTest, BuildsAllBeforeT0AndReadsAnImageOnce) {
