@@ -353,5 +353,6 @@ def collect_tools(tree: Path, folder: Path) -> None:
 
 
 def _headers_wanted() -> set[str]:
-    extra = {"xenctrl_compat", "xentoolcore_internal", "xenguest", "xenctrl"}
+    # xen-barrier: since 4.20, and included by xenctrl.h there.
+    extra = {"xen-barrier", "xenctrl_compat", "xentoolcore_internal", "xenguest", "xenctrl"}
     return extra | {f"xen{name}" for name in LIBRARIES}
