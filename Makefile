@@ -37,7 +37,7 @@ STEP = @$(PYTHON) -m schedlab.build --xen $(XEN)
 help:
 	@echo 'Scheduling domains for Xen, and the lab that proves them.'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'DRY=1 prints commands instead of running them.  XEN=$(XEN) is the base.  local.mk overrides, now:'
 	@printf '  %-9s = %s\n' BUILD '$(BUILD)' LOCK '$(LOCK)' PACKAGES '$(PACKAGES)' DOWNLOADS '$(DOWNLOADS)' \
@@ -54,6 +54,11 @@ ifneq ($(TIER),smoke)
 	$(STEP) check-patches all
 endif
 	$(PYTEST_COMMAND)
+
+.PHONY: test-4.20
+test-4.20: setup ## the second base: its series, then the acceptance tests that run on every base
+	@$(PYTHON) -m schedlab.build --xen 4.20 check-patches
+	@cd harness && $(PYTHON) -m pytest -p no:cacheprovider -m base420 $(PYTEST)
 
 # --- building ------------------------------------------------------------------------------------------------------
 
@@ -100,9 +105,9 @@ check-patches: setup ## prove that the series applies, is stable, and reproduces
 
 # --- tests ---------------------------------------------------------------------------------------------------------
 
-# smoke boots nothing; full adds what takes minutes.
+# smoke boots nothing; full adds what takes minutes, and the second base.
 MARKERS_smoke := not acceptance and not slow
-MARKERS_test  := not slow
+MARKERS_test  := not slow and not base420
 MARKERS_full  :=
 ifeq ($(filter $(TIER),smoke test full),)
   $(error TIER is $(TIER), and must be smoke, test or full)

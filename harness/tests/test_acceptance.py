@@ -18,6 +18,8 @@ pytestmark = pytest.mark.acceptance
 Call = Callable[..., subprocess.CompletedProcess[str]]
 HERE = Path(__file__).parent
 HOGS = 4
+# What is run on every base.
+bases = pytest.mark.parametrize("xen", ["4.17", pytest.param("4.20", marks=pytest.mark.base420)])
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -28,27 +30,30 @@ def result_of(folder: Path) -> dict[str, Any]:
     return result
 
 
+@bases
 @pytest.mark.parametrize("pcpus", [4, 2, 1])
 @pytest.mark.parametrize("scheduler", ["credit2", "credit"])
-def test_ten_percent(lab: Call, tmp_path: Path, scheduler: str, pcpus: int) -> None:
+def test_ten_percent(lab: Call, tmp_path: Path, scheduler: str, pcpus: int, xen: str) -> None:
     """The main experiment: domains that join a master capped at 10 % share its 10 %."""
     done = lab(
         *("run", "ten_percent", "--scheduler", scheduler, "--pcpus", str(pcpus)),
-        *("--out", str(tmp_path), "--no-reference"),
+        *("--xen", xen, "--out", str(tmp_path), "--no-reference"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (case,) = result_of(tmp_path)["cases"]
+    assert case["context"]["hello"]["xen_version"].startswith(f"{xen}.")
     reach = {"credit2": 1.0, "credit": 3.0}[scheduler]
     judged = [row for row in case["rows"] if row["verdict"] is not None and row["grouped"]]
     assert [row["phase"] for row in judged] == ["joined", "three", "two_again"]
     assert all(abs(row["error"]) <= reach for row in judged)
 
 
-def test_beside_stock(lab: Call, tmp_path: Path) -> None:
+@bases
+def test_beside_stock(lab: Call, tmp_path: Path, xen: str) -> None:
     """Solo phases stand beside the unpatched hypervisor's, and are what they are there."""
     done = lab(
         *("run", "ten_percent", "--scheduler", "credit2", "--pcpus", "1"),
-        *("--out", str(tmp_path)),
+        *("--xen", xen, "--out", str(tmp_path)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (case,) = result_of(tmp_path)["cases"]
@@ -58,20 +63,22 @@ def test_beside_stock(lab: Call, tmp_path: Path) -> None:
     assert ours["alone"] == pytest.approx(stock["alone"], abs=0.1)
 
 
-def test_groups_on_stock(lab: Call, tmp_path: Path) -> None:
+@bases
+def test_groups_on_stock(lab: Call, tmp_path: Path, xen: str) -> None:
     """The unpatched hypervisor has no groups: could not run, in one clear sentence."""
     done = lab(
         *("run", str(HERE / "determinism.toml"), "--pcpus", "1", "--variant", "stock"),
-        *("--out", str(tmp_path)),
+        *("--xen", xen, "--out", str(tmp_path)),
     )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "has no scheduling domains: join answered" in done.stdout
     assert "use --variant patched" in done.stdout
 
 
-def test_calibration(lab: Call) -> None:
+@bases
+def test_calibration(lab: Call, xen: str) -> None:
     """Xen and QEMU as locked are calibrated."""
-    done = lab("calibrate")
+    done = lab("calibrate", "--xen", xen)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
