@@ -53,7 +53,8 @@ def assert_same(folders: list[Path]) -> None:
 
 def read_cpio(archive: bytes) -> list[tuple[str, int, bytes]]:
     """(name, mode, data) of every member of a newc archive."""
-    found, at = [], 0
+    found: list[tuple[str, int, bytes]] = []
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         fields = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
