@@ -236,6 +236,10 @@ Status XenHypervisor::dissolve(DomainId master) {
   return outcome(xc_scheddom_destroy(xch_.get(), master), "xc_scheddom_destroy");
 }
 
+Status XenHypervisor::set_share(DomainId master, DomainId member, std::uint16_t weight) {
+  return outcome(xc_scheddom_set(xch_.get(), master, member, weight), "xc_scheddom_set");
+}
+
 Result<GroupUsage> XenHypervisor::group(DomainId master) {
   xc_scheddom_info_t info{};
   std::vector<xc_scheddom_entry_t> entries(kMaxGroupDomains);

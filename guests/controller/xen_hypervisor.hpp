@@ -29,6 +29,7 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Status join(DomainId master, DomainId member) override;
   [[nodiscard]] Status leave(DomainId master, DomainId member) override;
   [[nodiscard]] Status dissolve(DomainId master) override;
+  [[nodiscard]] Status set_share(DomainId master, DomainId member, std::uint16_t weight) override;
   [[nodiscard]] Result<GroupUsage> group(DomainId master) override;
   [[nodiscard]] Result<std::vector<DomainUsage>> usage() override;
   [[nodiscard]] const ReportPage* report_page(DomainId id) override;

@@ -74,6 +74,10 @@ class FakeHypervisor final : public Hypervisor {
     groups.erase(master);
     return call("dissolve " + std::to_string(master));
   }
+  Status set_share(DomainId master, DomainId member, std::uint16_t weight) override {
+    return call("share " + std::to_string(master) + " " + std::to_string(member) + " " +
+                std::to_string(weight));
+  }
   Result<GroupUsage> group(DomainId master) override {
     const auto found = groups.find(master);
     if (found == groups.end()) return Error{ENOENT, "no group"};
@@ -249,16 +253,19 @@ TEST_F(RunnerTest, ParametersReachTheHypervisor) {
   weight.weight = 99;
   TimelineOp affinity = op(0, OpKind::kAffinity, "b");
   affinity.pcpus = {{0, 2}};
+  TimelineOp share = op(0, OpKind::kShare, "a", "b");
+  share.weight = 3;
   scenario.timeline = {cap,
                        weight,
                        affinity,
                        op(0, OpKind::kAffinity, "b"),
+                       share,
                        op(0, OpKind::kLeave, "a", "b"),
                        op(0, OpKind::kEnd)};
   run();
   EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
             (std::vector<std::string>{"cap 1 33", "weight 0 99", "affinity 2 2", "affinity 2 any",
-                                      "leave 1 2"}));
+                                      "share 1 2 3", "leave 1 2"}));
 }
 
 // Writing costs dom0 time that would be measured.

@@ -34,6 +34,7 @@ Json good() {
       {"t_ns": 7, "op": "pause", "domain": "second"},
       {"t_ns": 7, "op": "unpause", "domain": "second"},
       {"t_ns": 8, "op": "kill", "domain": "second"},
+      {"t_ns": 8, "op": "share", "master": "master", "member": "second", "weight": 512},
       {"t_ns": 9, "op": "end"}]})");
 }
 
@@ -55,7 +56,7 @@ TEST(Scenario, EveryOpAndKeyIsRead) {
   EXPECT_EQ(master.chunk_iterations, 2000U);
   EXPECT_FALSE(scenario->domains[1].affinity);
 
-  ASSERT_EQ(scenario->timeline.size(), 13U);
+  ASSERT_EQ(scenario->timeline.size(), 14U);
   EXPECT_EQ(scenario->timeline[1].label, "alone/0");
   EXPECT_EQ(scenario->timeline[2].kind, OpKind::kJoin);
   EXPECT_EQ(scenario->timeline[2].member, "second");
@@ -63,8 +64,11 @@ TEST(Scenario, EveryOpAndKeyIsRead) {
   EXPECT_EQ(scenario->timeline[6].cap_percent, 400);
   EXPECT_EQ(scenario->timeline[7].weight, 65535);
   EXPECT_EQ(scenario->timeline[8].pcpus, (std::vector<std::uint32_t>{3}));
-  EXPECT_EQ(scenario->timeline[12].kind, OpKind::kEnd);
-  EXPECT_EQ(scenario->timeline[12].t_ns, 9U);
+  EXPECT_EQ(scenario->timeline[12].kind, OpKind::kShare);
+  EXPECT_EQ(scenario->timeline[12].member, "second");
+  EXPECT_EQ(scenario->timeline[12].weight, 512);
+  EXPECT_EQ(scenario->timeline[13].kind, OpKind::kEnd);
+  EXPECT_EQ(scenario->timeline[13].t_ns, 9U);
 }
 
 TEST(Scenario, NamesOfOpsGoBothWays) {
@@ -144,14 +148,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"/timeline/6/cap_percent", "65535", "timeline[6].cap_percent"},
         BadCase{"/timeline/7/weight", "0", "timeline[7].weight"},
         BadCase{"/timeline/8/pcpus", "3", "timeline[8].pcpus"},
-        BadCase{"/timeline/12", R"({"t_ns": 9, "op": "sample", "label": "x"})", "timeline"}));
+        BadCase{"/timeline/12/weight", "65536", "timeline[12].weight"},
+        BadCase{"/timeline/13", R"({"t_ns": 9, "op": "sample", "label": "x"})", "timeline"}));
 
 TEST(Scenario, NothingFollowsTheEnd) {
   Json json = good();
   json["timeline"].push_back({{"t_ns", 9}, {"op", "end"}});
   const auto scenario = parse_scenario(json.dump());
   ASSERT_FALSE(scenario);
-  EXPECT_NE(scenario.error().what.find("timeline[12].op"), std::string::npos);
+  EXPECT_NE(scenario.error().what.find("timeline[13].op"), std::string::npos);
 }
 
 TEST(Scenario, WhatIsNotJsonIsSaidToBe) {

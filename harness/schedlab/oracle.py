@@ -13,13 +13,24 @@ once.  A sample is not quite an instant: what can run within its span is added, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from schedlab.qemu import STATUS_ENDED, STATUS_GAVE_UP, Outcome
 from schedlab.records import Records, Sample
-from schedlab.scenario import DOM0, Dims, Domain, Expectation, Phase, Scenario, Step
+from schedlab.scenario import (
+    DEFAULT_SHARE,
+    DOM0,
+    Dims,
+    Domain,
+    Expectation,
+    Phase,
+    Scenario,
+    State,
+    Step,
+)
 
 _MS = 1_000_000
 
@@ -34,6 +45,14 @@ REACH: Mapping[str, float] = {"credit2": 0.01, "credit": 0.03}
 REACH_NS = 5_000 * _MS
 # Contract E4: aim for the split between equal domains, relative to an even part.
 EVEN = 0.02
+# Contract E2: aim for the group's share against its master's alone, relative.
+WEIGHT = 0.01
+# How far weighted shares may be apart at an instant: credit lets a unit run for a slice of 30 ms,
+# credit2 hands out credit for 10 ms at a time (CSCHED2_CREDIT_INIT).
+TURN_NS: Mapping[str, int] = {"credit": 30 * _MS, "credit2": 10 * _MS}
+# How a check says that it is about a group's statistics, which have one instant and no loss; a
+# domain's cpu_ns is Xen's runstate, which loses the time by which a waker's clock is ahead.
+OWN = "usage_ns"
 # A sample that comes later than this part of its window says that dom0 did not get its CPU: not a
 # measurement.
 LATE = 0.1
@@ -137,13 +156,19 @@ def share(one: Sample, two: Sample, names: Sequence[str]) -> float:
     return 100.0 * sum(_used(one, two, name) for name in names) / (two.t_ns - one.t_ns)
 
 
-def max_min(total: float, limits: Sequence[float]) -> list[float]:
-    """``total`` shared out max-min fairly among users who can use at most ``limits`` each."""
+def max_min(
+    total: float, limits: Sequence[float], weights: Sequence[float] | None = None
+) -> list[float]:
+    """``total`` shared out max-min fairly, by ``weights`` (none: equal ones) among users who can
+    use at most ``limits`` each.
+    """
+    weigh = [1.0] * len(limits) if weights is None else weights
     parts = [0.0] * len(limits)
-    left = total
-    for position, i in enumerate(sorted(range(len(limits)), key=lambda k: limits[k])):
-        parts[i] = min(limits[i], left / (len(limits) - position))
+    left, weight = total, sum(weigh)
+    for i in sorted(range(len(limits)), key=lambda k: limits[k] / weigh[k]):
+        parts[i] = min(limits[i], left * weigh[i] / weight)
         left -= parts[i]
+        weight -= weigh[i]
     return parts
 
 
@@ -304,21 +329,25 @@ def _expect(
     scenario: Scenario, dims: Dims, phase: Phase, expectation: Expectation, records: Records
 ) -> list[Check]:
     edges = [records.samples[label] for label in phase.labels]
+    if expectation.clause == "E2.weight":
+        return [_weight_check(scenario, dims, phase, expectation, records)]
+    if expectation.clause == "E3.steady":
+        return _steady_checks(scenario, dims, phase, expectation, records)
     spans = [("whole", edges[0], edges[-1])]
     if len(edges) > 2:
         spans += [(f"window {k}", a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]), 1)]
     checks: list[Check] = []
     for where, one, two in spans:
         if expectation.clause.startswith("E1."):
-            checks.append(_cap_check(scenario, dims, phase, expectation, where, one, two))
-        elif expectation.clause == "E4.even":
+            checks += _cap_checks(scenario, dims, phase, expectation, where, one, two)
+        elif expectation.clause.startswith("E4."):
             checks += _even_checks(scenario, dims, phase, expectation, where, one, two)
         else:
             checks.append(_share_check(phase, expectation, where, one, two))
     return checks
 
 
-def _cap_check(
+def _cap_checks(
     scenario: Scenario,
     dims: Dims,
     phase: Phase,
@@ -326,36 +355,174 @@ def _cap_check(
     where: str,
     one: Sample,
     two: Sample,
-) -> Check:
+) -> list[Check]:
+    """By the domains' CPU time, and by the group's own account of it where there is a group."""
     master = phase.state.group_of(expectation.domains[0])[0]
     cap = phase.state.caps[master]
     window_ns = two.t_ns - one.t_ns
     at_once = _at_once(scenario, dims, phase, expectation.domains)
     if expectation.tolerance is not None:
         tolerance, reason = expectation.tolerance, str(expectation.reason)
+        reading = 0.0
     else:
         whole = where == "whole"
         tolerance, reason = cap_tolerance(dims.scheduler, cap, window_ns, at_once, whole=whole)
         reading = 100.0 * (one.span_ns + two.span_ns) * at_once / window_ns
-        tolerance, reason = tolerance + reading, f"{reason}; + {reading:.4f} for the samples' span"
     measured = share(one, two, expectation.domains)
-    over, under = measured > cap + tolerance, measured < cap - tolerance
-    if expectation.clause == "E1.upper":
-        under = False
-    if expectation.clause == "E1.lower":
-        over = False
+    clause = expectation.clause
+    above = math.inf if clause == "E1.lower" else tolerance
+    below = math.inf if clause == "E1.upper" else tolerance
+    found = [(where, measured, reading)]
+    own = _own_use(one, two, master)
+    if own is not None:
+        used_ns, span_ns = own
+        # Read at one instant: nothing to add for the samples' span.
+        found.append((f"{where}, {OWN}", 100.0 * used_ns / span_ns, 0.0))
+    return [
+        Check(
+            clause=clause,
+            phase=phase.name,
+            where=place,
+            domains=expectation.domains,
+            expected=float(cap),
+            measured=got,
+            tolerance=tolerance + extra,
+            unit="% of a pCPU",
+            reason=f"{reason}; + {extra:.4f} for the samples' span" if extra else reason,
+            verdict=_within(got - cap, below + extra, above + extra),
+        )
+        for place, got, extra in found
+    ]
+
+
+def _within(error: float, below: float, above: float) -> Verdict:
+    return Verdict.PASS if -below <= error <= above else Verdict.FAIL
+
+
+def _own_use(one: Sample, two: Sample, master: str) -> tuple[int, int] | None:
+    """What a group says it has used between two samples, and in which time; both ns.
+
+    None where it is not there at both, or is not the same group any more.
+    """
+    before = next((g for g in one.groups if g.master == master), None)
+    after = next((g for g in two.groups if g.master == master), None)
+    if before is None or after is None or after.usage_ns < before.usage_ns:
+        return None
+    return after.usage_ns - before.usage_ns, after.now_ns - before.now_ns
+
+
+def _weight_check(
+    scenario: Scenario, dims: Dims, phase: Phase, expectation: Expectation, records: Records
+) -> Check:
+    """The group's share against what its master had alone, each over its whole phase."""
+    master = phase.state.group_of(expectation.domains[0])[0]
+    like = next(p for p in scenario.phases if p.name == expectation.like)
+    ends = [(records.samples[p.labels[0]], records.samples[p.labels[-1]]) for p in (phase, like)]
+    measured = share(*ends[0], expectation.domains)
+    expected = share(*ends[1], (master,))
+    if expectation.tolerance is not None:
+        tolerance, reason = expectation.tolerance, str(expectation.reason)
+    else:
+        turn_ns = TURN_NS[dims.scheduler]
+        turns = sum(100.0 * turn_ns / (two.t_ns - one.t_ns) for one, two in ends)
+        tolerance = max(WEIGHT * expected, turns)
+        reason = (
+            f"E2: the larger of {WEIGHT:.0%} of {master}'s share in {like.name} and a turn of "
+            f"{turn_ns / _MS:g} ms in either phase"
+        )
     return Check(
-        clause=expectation.clause,
+        clause="E2.weight",
         phase=phase.name,
-        where=where,
+        where="whole",
         domains=expectation.domains,
-        expected=float(cap),
+        expected=expected,
         measured=measured,
         tolerance=tolerance,
         unit="% of a pCPU",
         reason=reason,
-        verdict=Verdict.FAIL if over or under else Verdict.PASS,
+        verdict=_within(measured - expected, tolerance, tolerance),
     )
+
+
+def _steady_checks(
+    scenario: Scenario, dims: Dims, phase: Phase, expectation: Expectation, records: Records
+) -> list[Check]:
+    """From the end of the phase before to the end of this one, operations and all: nothing minted.
+
+    What its domains could use while they were outside the group, by the operations' own times, is
+    allowed on top, and not to the group's own account.
+    """
+    names, master = expectation.domains, phase.state.group_of(expectation.domains[0])[0]
+    place = scenario.phases.index(phase)
+    first = scenario.phases[place - 1].labels[-1] if place else "start"
+    one, two = records.samples[first], records.samples[phase.labels[-1]]
+    vcpus = {DOM0: 1} | {d.name: d.vcpus for d in scenario.domains}
+    mine = {id(step) for step in phase.steps}
+    ops = {op.index: op for op in records.ops}
+    least = most = outside = 0.0
+    whole = True
+    state, now_ns = phase.before, one.t_ns
+
+    def pass_to(until_ns: int, states: Sequence[State]) -> None:
+        nonlocal least, most, outside, whole, now_ns
+        span_ns = max(0, until_ns - now_ns)
+        caps = [s.caps[master] / 100 for s in states]
+        least += min(caps) * span_ns
+        most += max(caps) * span_ns
+        out = [
+            sum(vcpus[n] for n in names if n in s.running and s.master_of.get(n, n) != master)
+            for s in states
+        ]
+        outside += min(max(out), dims.pcpus) * span_ns
+        whole = whole and all(len(s.group_of(master)) > 1 for s in states)
+        now_ns = max(now_ns, until_ns)
+
+    for index, step in enumerate(scenario.steps()):
+        if id(step) not in mine:
+            continue
+        after = state.after(step.op, step.arguments) if step.errno == "0" else state
+        pass_to(ops[index].t_ns, [state])
+        # While it is carried out, either may be in force.
+        pass_to(ops[index].done_ns, [state, after])
+        state = after
+    pass_to(two.t_ns, [state])
+
+    window_ns = two.t_ns - one.t_ns
+    units = min(sum(vcpus[n] for n in names), dims.pcpus)
+    top = max(s.caps[master] for s in (phase.before, phase.state))
+    slack_ns = top / 100 * PERIOD_NS + QUANTUM_NS * units
+    reading_ns = (one.span_ns + two.span_ns) * units
+    reason = (
+        f"E3: the caps in force, give or take {top} % x period {PERIOD_NS / _MS:g} ms + {units} x "
+        f"quantum {QUANTUM_NS / _MS:g} ms"
+    )
+    used_ns = sum(_used(one, two, name) for name in names)
+    allowed = f"; {outside / _MS:.3f} ms could run outside the group"
+    found: list[tuple[str, int, float, float, str]] = [
+        ("operations and all", used_ns, outside + reading_ns, reading_ns, reason + allowed)
+    ]
+    own = _own_use(one, two, master) if whole else None
+    if own is not None:
+        found.append((f"operations and all, {OWN}", own[0], 0.0, outside, reason))
+    return [
+        Check(
+            clause="E3.steady",
+            phase=phase.name,
+            where=where,
+            domains=names,
+            expected=100.0 * (least + most) / 2 / window_ns,
+            measured=100.0 * got / window_ns,
+            tolerance=100.0 * ((most - least) / 2 + slack_ns + above) / window_ns,
+            unit="% of a pCPU",
+            reason=why,
+            verdict=_within(
+                got - (least + most) / 2,
+                (most - least) / 2 + slack_ns + below,
+                (most - least) / 2 + slack_ns + above,
+            ),
+        )
+        for where, got, above, below, why in found
+    ]
 
 
 def _even_checks(
@@ -375,20 +542,21 @@ def _even_checks(
     # a quantum.
     round_ns = total / 100 * PERIOD_NS + QUANTUM_NS
     checks = []
-    for name, even in zip(names, max_min(total, limits)):
+    weights = [float(phase.state.shares.get(name, DEFAULT_SHARE)) for name in names]
+    for name, even in zip(names, max_min(total, limits, weights)):
         if expectation.tolerance is not None:
             tolerance, reason = expectation.tolerance, str(expectation.reason)
         else:
             tolerance = max(EVEN * even, 100.0 * round_ns / window_ns)
             reason = (
-                f"E4: the larger of {EVEN:.0%} of an even part and one round of "
+                f"E4: the larger of {EVEN:.0%} of its part and one round of "
                 f"{round_ns / _MS:.3g} ms in {window_ns / 1e9:.4g} s"
             )
         measured = share(one, two, (name,))
         good = abs(measured - even) <= tolerance
         checks.append(
             Check(
-                clause="E4.even",
+                clause=expectation.clause,
                 phase=phase.name,
                 where=where,
                 domains=(name,),

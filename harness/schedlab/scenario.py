@@ -36,7 +36,9 @@ DEFAULT_SETTLE = "100ms"
 # quick.
 DEFAULT_SHIFT = 5
 DOM0 = "dom0"
-GROUP_OPS = frozenset({"join", "leave", "dissolve"})
+# SCHEDDOM_DEFAULT_SHARE of the series.
+DEFAULT_SHARE = 256
+GROUP_OPS = frozenset({"join", "leave", "dissolve", "share"})
 
 _SCHEMA = Path(__file__).with_name("scenario.schema.json")
 _UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -84,6 +86,7 @@ class Expectation:
     share: float | None = None
     tolerance: float | None = None
     reason: str | None = None
+    like: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,17 @@ class Step:
 
 @dataclass(frozen=True)
 class State:
-    """What the hypervisor has been told: caps, weights, who runs, who is whose member."""
+    """What the hypervisor has been told: caps, weights, who runs, who is whose member.
+
+    ``shares`` are weights inside the group, of those that have one; the others weigh DEFAULT_SHARE.
+    """
 
     caps: Mapping[str, int]
     weights: Mapping[str, int]
     affinity: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
     master_of: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
 
     def group_of(self, name: str) -> tuple[str, ...]:
         """Master first, then members in order of joining; the domain alone if it has no group."""
@@ -117,6 +124,12 @@ class State:
 
     def after(self, op: str, arguments: Mapping[str, Any]) -> State:
         """The state after a successful operation."""
+        state = self._after(op, arguments)
+        grouped = {*state.master_of, *state.master_of.values()}
+        # What a domain weighs in a group ends with its being there.
+        return replace(state, shares={d: w for d, w in state.shares.items() if d in grouped})
+
+    def _after(self, op: str, arguments: Mapping[str, Any]) -> State:
         domain = arguments.get("domain", "")
         if op == "start" or op == "unpause":
             return replace(self, running=self.running | {domain})
@@ -135,6 +148,11 @@ class State:
         if op == "dissolve":
             left = {m: of for m, of in self.master_of.items() if of != arguments["master"]}
             return replace(self, master_of=left)
+        if op == "share":
+            shares = {d: w for d, w in self.shares.items() if d != arguments["member"]}
+            if arguments["weight"]:
+                shares[arguments["member"]] = arguments["weight"]
+            return replace(self, shares=shares)
         if op == "cap":
             return replace(self, caps={**self.caps, domain: arguments["cap_percent"]})
         if op == "weight":
@@ -148,7 +166,8 @@ class State:
 class Phase:
     """A stretch of the timeline: operations, a settle time, then whole windows that are judged.
 
-    ``labels`` name the samples at the window edges, one more than there are windows.
+    ``labels`` name the samples at the window edges, one more than there are windows.  ``before`` is
+    the state that the operations found, ``state`` what they left.
     """
 
     name: str
@@ -160,6 +179,7 @@ class Phase:
     steps: tuple[Step, ...]
     show: tuple[str, ...]
     expect: tuple[Expectation, ...]
+    before: State
     state: State
     labels: tuple[str, ...]
 
@@ -430,9 +450,7 @@ def _explain(error: Any, source: _Source) -> ScenarioError:
     if kind == "dependencies":
         return source.error(key, "tolerance without a reason", 'add reason = "why it is allowed"')
     if kind == "not":
-        return source.error(
-            key, "share belongs to the clause share", 'drop it, or say clause = "share"'
-        )
+        return source.error(key, "share or like belongs to another clause", "drop it: README.md")
     return source.error(key, str(error.message), "see harness/README.md")
 
 
@@ -524,16 +542,19 @@ class _Compiler:
                 f"{raw['duration']} is not a whole number of windows of {window_ns / 1e9:g} s",
                 "give a multiple, or set the phase's window",
             )
+        before = state
         steps: list[Step] = []
-        at_ns = 0
-        for k, entry in enumerate(raw.get("do", [])):
+        at_ns = inside_ns = 0
+        times, every_ns = self._repeat(i, raw)
+        for turn, (k, entry) in itertools.product(range(times), enumerate(raw.get("do", []))):
             key = ("phase", i, "do", k)
-            offset_ns = time_ns(entry["at"]) if "at" in entry else at_ns
+            inside_ns = time_ns(entry["at"]) if "at" in entry else inside_ns if k else 0
+            offset_ns = turn * every_ns + inside_ns
             if offset_ns < at_ns:
                 raise self._source.error(
                     (*key, "at"),
-                    f"{entry['at']} is before the operation above it",
-                    "order the operations by time",
+                    f"{offset_ns / 1e6:g} ms is before the operation above it",
+                    "order the operations by time, and repeat them no sooner",
                 )
             at_ns = offset_ns
             step = self._step(key, entry, start_ns + offset_ns)
@@ -541,11 +562,12 @@ class _Compiler:
             if step.errno == "0":
                 state = state.after(step.op, step.arguments)
         settled_ns = start_ns + at_ns + settle_ns
+        earlier = [other["name"] for other in top["phase"][:i]]
         show = tuple(raw.get("show", ()))
         for k, name in enumerate(show):
             self._check_name(("phase", i, "show"), name)
         expect = tuple(
-            self._expectation(("phase", i, "expect", k), e, show, state)
+            self._expectation(("phase", i, "expect", k), e, show, state, earlier)
             for k, e in enumerate(raw.get("expect", []))
         )
         count = duration_ns // window_ns
@@ -559,9 +581,16 @@ class _Compiler:
             steps=tuple(steps),
             show=show,
             expect=expect,
+            before=before,
             state=state,
             labels=tuple(f"{raw['name']}/{k}" for k in range(count + 1)),
         )
+
+    def _repeat(self, i: int, raw: Mapping[str, Any]) -> tuple[int, int]:
+        if "repeat" not in raw:
+            return 1, 0
+        repeat = raw["repeat"]
+        return repeat["times"], self._time(("phase", i, "repeat", "every"), repeat["every"], 1)
 
     def _step(self, key: KeyPath, raw: Mapping[str, Any], t_ns: int) -> Step:
         op = raw["op"]
@@ -583,7 +612,12 @@ class _Compiler:
         return Step(t_ns, op, arguments, errno)
 
     def _expectation(
-        self, key: KeyPath, raw: Mapping[str, Any], show: tuple[str, ...], state: State
+        self,
+        key: KeyPath,
+        raw: Mapping[str, Any],
+        show: tuple[str, ...],
+        state: State,
+        earlier: Sequence[str],
     ) -> Expectation:
         domains = tuple(raw.get("domains", show))
         if not domains:
@@ -593,24 +627,35 @@ class _Compiler:
         for name in domains:
             self._check_name((*key, "domains"), name)
         clause = raw["clause"]
-        if clause.startswith("E1.") or clause == "E4.even":
-            group = state.group_of(domains[0])
+        group = state.group_of(domains[0])
+        if clause != "share":
             if set(group) != set(domains):
                 raise self._source.error(
                     key,
                     f"{clause} judges a whole group, and {domains[0]}'s is {', '.join(group)} here",
                     "name exactly the group's domains",
                 )
-            if clause.startswith("E1.") and not state.caps[group[0]]:
+            if clause[:3] in ("E1.", "E3.") and not state.caps[group[0]]:
                 raise self._source.error(
                     key, f"{clause}: {group[0]} has no cap in this phase", f"give {group[0]} a cap"
                 )
+            if clause == "E4.even" and any(name in state.shares for name in group):
+                raise self._source.error(
+                    key, "E4.even of a group with weights inside", 'say clause = "E4.weighted"'
+                )
+        if clause == "E2.weight" and raw["like"] not in earlier:
+            raise self._source.error(
+                (*key, "like"),
+                f"no phase {raw['like']} before this one",
+                f"name the phase in which {group[0]} is alone",
+            )
         return Expectation(
             clause=clause,
             domains=domains,
             share=raw.get("share"),
             tolerance=raw.get("tolerance"),
             reason=raw.get("reason"),
+            like=raw.get("like"),
         )
 
     def _check_name(self, key: KeyPath, name: str) -> None:

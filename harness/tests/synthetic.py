@@ -47,6 +47,7 @@ def records(scenario: Json) -> list[Json]:
     cpu = dict.fromkeys(domid, 0)
     caps = {name: d["cap_percent"] for name, d in domains.items()}
     master_of: dict[str, str] = {}
+    usage: dict[str, int] = {}
     running: set[str] = set()
     now = 0
     for i, step in enumerate(scenario["timeline"]):
@@ -54,13 +55,15 @@ def records(scenario: Json) -> list[Json]:
             group = _group(master_of, name)
             cap = caps[group[0]] or 100 * len(group)
             active = [member for member in group if member in running]
-            cpu[name] += (step["t_ns"] - now) * cap // (100 * len(active))
+            got = (step["t_ns"] - now) * cap // (100 * len(active))
+            cpu[name] += got
+            usage[group[0]] = usage.get(group[0], 0) + got
         now = step["t_ns"]
         op = step["op"]
         if op == "end":
             break
         if op == "sample":
-            out.append(_sample(i, step, domid, cpu, master_of, caps))
+            out.append(_sample(i, step, domid, cpu, master_of, caps, usage))
             continue
         if op in ("start", "unpause"):
             running.add(step["domain"])
@@ -90,6 +93,7 @@ def _sample(
     cpu: dict[str, int],
     master_of: dict[str, str],
     caps: dict[str, int],
+    usage: dict[str, int],
 ) -> Json:
     counts = {"nr_periods": 0, "nr_throttled": 0, "throttled_ns": 0}
     groups = []
@@ -104,7 +108,7 @@ def _sample(
                 "now_ns": step["t_ns"],
                 "cap_percent": caps[master],
                 "weight": 256,
-                "usage_ns": sum(cpu[n] for n in names),
+                "usage_ns": usage.get(master, 0),
                 **counts,
                 "domains": parts,
             }

@@ -275,3 +275,110 @@ def test_clauses(clause: str, extra: str, more_ns: int, passes: bool) -> None:
     what = scenario.parse(CLAUSES % (clause, extra), Path("clauses.toml"))
     judgement = judged(lambda raw: add_cpu(raw, "p/1", "a", more_ns), what=what)
     assert judgement.verdict == (Verdict.PASS if passes else Verdict.FAIL)
+
+
+GROUPED = """\
+name = "grouped"
+[[domain]]
+name = "a"
+cap = 50
+[[domain]]
+name = "b"
+[[phase]]
+name = "solo"
+duration = "1s"
+do = [{ op = "start", domain = "a" }]
+[[phase]]
+name = "both"
+duration = "1s"
+do = [
+    { op = "join", master = "a", member = "b" },
+    { op = "start", domain = "b" },
+]
+[[phase]]
+name = "p"
+duration = "1s"
+%s
+show = ["a", "b"]
+expect = [{ clause = %s }]
+"""
+CHURN = """do = [
+    { op = "leave", master = "a", member = "b" },
+    { op = "join", master = "a", member = "b" },
+]
+repeat = { times = 20, every = "20ms" }"""
+PAUSE = """do = [
+    { op = "pause", domain = "b" },
+    { op = "unpause", domain = "b", at = "5ms" },
+]
+repeat = { times = 20, every = "20ms" }"""
+TO_AND_FRO = """do = [
+    { op = "cap", domain = "a", cap = 10 },
+    { op = "cap", domain = "a", cap = 50, at = "10ms" },
+]
+repeat = { times = 20, every = "20ms" }"""
+SHARES = """do = [
+    { op = "share", master = "a", member = "a", weight = 768 },
+]"""
+
+
+def add_usage(raw: Raw, label: str, more_ns: int) -> None:
+    """Let the group account for more from that sample on; no domain's own time moves."""
+    start = sample(raw, label)["t_ns"]
+    for record in raw:
+        if record["r"] == "sample" and record["t_ns"] >= start:
+            for group in record["groups"]:
+                group["usage_ns"] += more_ns
+
+
+@pytest.mark.parametrize(
+    ("steps", "clause", "cpu_ns", "usage_ns", "bad"),
+    [
+        ("", '"E1.cap"', 0, 0, set()),
+        ("", '"E1.cap"', 0, 30_000_000, {"whole, usage_ns"}),
+        ("", '"E1.lower"', 0, 30_000_000, set()),
+        ("", '"E1.lower"', 0, -30_000_000, {"whole, usage_ns"}),
+        ("", '"E1.cap"', 30_000_000, 0, {"whole"}),
+        ("", '"E2.weight", like = "solo"', 0, 0, set()),
+        ("", '"E2.weight", like = "solo"', 25_000_000, 0, {"whole"}),
+        ("", '"E2.weight", like = "solo"', -25_000_000, 0, {"whole"}),
+        (PAUSE, '"E3.steady"', 0, 0, set()),
+        (PAUSE, '"E3.steady"', 25_000_000, 0, {"operations and all"}),
+        (PAUSE, '"E3.steady"', -25_000_000, 0, {"operations and all"}),
+        (PAUSE, '"E3.steady"', 0, 25_000_000, {"operations and all, usage_ns"}),
+        (TO_AND_FRO, '"E3.steady"', 0, 0, set()),
+        (TO_AND_FRO, '"E3.steady"', 25_000_000, 0, {"operations and all"}),
+        (CHURN, '"E3.steady"', 0, 0, set()),
+        (CHURN, '"E3.steady"', -25_000_000, 0, {"operations and all"}),
+        (CHURN, '"E3.steady"', 25_000_000, 0, {"operations and all"}),
+    ],
+)
+def test_group_clauses(steps: str, clause: str, cpu_ns: int, usage_ns: int, bad: set[str]) -> None:
+    """By the domains' time and by the group's account; in a phase and in its operations."""
+    what = scenario.parse(GROUPED % (steps, clause), Path("grouped.toml"))
+
+    def distort(raw: Raw) -> None:
+        add_cpu(raw, "p/1", "b", cpu_ns)
+        add_usage(raw, "p/1", usage_ns)
+
+    judgement = judged(distort, what=what)
+    found = {check.where for check in judgement.checks if check.verdict == Verdict.FAIL}
+    assert (found, judgement.reason == "") == (bad, not bad), judgement.reason
+
+
+@pytest.mark.parametrize(("moved_ns", "passes"), [(125_000_000, True), (0, False)])
+def test_weighted_split(moved_ns: int, passes: bool) -> None:
+    """E4 with weights inside: 768 to the default's 256 is 37.5 to 12.5, and an even split fails."""
+    what = scenario.parse(GROUPED % (SHARES, '"E4.weighted"'), Path("grouped.toml"))
+
+    def distort(raw: Raw) -> None:
+        add_cpu(raw, "p/1", "a", moved_ns)
+        add_cpu(raw, "p/1", "b", -moved_ns)
+
+    assert judged(distort, what=what).verdict == (Verdict.PASS if passes else Verdict.FAIL)
+
+
+def test_max_min_weighted() -> None:
+    """By weight, bounded by what each can use."""
+    assert oracle.max_min(40, [100, 100], [3, 1]) == pytest.approx([30, 10])
+    assert oracle.max_min(200, [100, 400], [3, 1]) == pytest.approx([100, 100])

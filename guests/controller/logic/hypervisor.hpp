@@ -88,6 +88,9 @@ class Hypervisor {
   [[nodiscard]] virtual Status join(DomainId master, DomainId member) = 0;
   [[nodiscard]] virtual Status leave(DomainId master, DomainId member) = 0;
   [[nodiscard]] virtual Status dissolve(DomainId master) = 0;
+  /// What the domain weighs against the others of its group; 0: the same as any.
+  [[nodiscard]] virtual Status set_share(DomainId master, DomainId member,
+                                         std::uint16_t weight) = 0;
   [[nodiscard]] virtual Result<GroupUsage> group(DomainId master) = 0;
 
   /// All domains, by one hypercall.

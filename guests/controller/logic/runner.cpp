@@ -109,6 +109,8 @@ Status Runner::apply(const TimelineOp& op) {
       return hypervisor_->leave(id_of(op.master), id_of(op.member));
     case OpKind::kDissolve:
       return hypervisor_->dissolve(id_of(op.master));
+    case OpKind::kShare:
+      return hypervisor_->set_share(id_of(op.master), id_of(op.member), op.weight);
     case OpKind::kCap:
       return hypervisor_->set_cap(id_of(op.domain), op.cap_percent);
     case OpKind::kWeight:

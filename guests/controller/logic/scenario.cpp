@@ -17,9 +17,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 12> kOpNames = {"start",  "pause",    "unpause",  "kill",
-                                                       "join",   "leave",    "dissolve", "cap",
-                                                       "weight", "affinity", "sample",   "end"};
+constexpr std::array<std::string_view, 13> kOpNames = {
+    "start", "pause", "unpause", "kill",     "join",   "leave", "dissolve",
+    "share", "cap",   "weight",  "affinity", "sample", "end"};
 
 // Ranges of the interfaces below: xen_domctl_sched_credit{,2} carry cap and weight as 16 bits,
 // where cap 65535 and weight 0 mean "leave it"; below 4 MiB the PV builder has no room for its page
@@ -209,6 +209,12 @@ TimelineOp parse_op(const Json& json, const std::string& path, const std::set<st
     case OpKind::kDissolve:
       object.only({"t_ns", "op", "master"});
       op.master = domain_name(object, "master", true, names, checker);
+      break;
+    case OpKind::kShare:
+      object.only({"t_ns", "op", "master", "member", "weight"});
+      op.master = domain_name(object, "master", true, names, checker);
+      op.member = domain_name(object, "member", true, names, checker);
+      op.weight = object.number<std::uint16_t>("weight", 0, kMaxWeight);
       break;
     case OpKind::kCap:
       object.only({"t_ns", "op", "domain", "cap_percent"});

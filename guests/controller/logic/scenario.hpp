@@ -46,6 +46,7 @@ enum class OpKind {
   kJoin,
   kLeave,
   kDissolve,
+  kShare,
   kCap,
   kWeight,
   kAffinity,
@@ -59,8 +60,8 @@ struct TimelineOp {
   std::uint64_t t_ns = 0;  ///< from t0
   OpKind kind = OpKind::kEnd;
   std::string domain;  ///< start, pause, unpause, kill, cap, weight, affinity
-  std::string master;  ///< join, leave, dissolve
-  std::string member;  ///< join, leave
+  std::string master;  ///< join, leave, dissolve, share
+  std::string member;  ///< join, leave, share
   std::string label;   ///< sample
   std::uint16_t cap_percent = 0;
   std::uint16_t weight = 0;
