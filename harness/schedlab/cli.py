@@ -44,7 +44,10 @@ _EXIT = {
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
 
-# Builds the artifacts of a Xen base and a variant ("patched", "stock").
+# What --variant takes: a source and, after a dash, a configuration that is not the release.
+VARIANTS = ("patched", "stock", "patched-debug")
+
+# Builds the artifacts of a Xen base and one of VARIANTS.
 Builder = Callable[[str, str], Artifacts]
 
 
@@ -91,14 +94,14 @@ def _parser() -> argparse.ArgumentParser:
         "--pcpus", type=_numbers, default=(), metavar="1,2,4", help="instead of the scenario's"
     )
     runner.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
-    runner.add_argument("--variant", choices=("patched", "stock"), default="patched")
+    runner.add_argument("--variant", choices=VARIANTS, default="patched")
     runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
     runner.set_defaults(action=_run)
 
     calibrator = commands.add_parser("calibrate", help="check Xen and QEMU by a known answer")
-    calibrator.add_argument("--variant", choices=("patched", "stock"), default="patched")
+    calibrator.add_argument("--variant", choices=VARIANTS, default="patched")
     calibrator.set_defaults(action=_calibrate)
 
     for command in (runner, calibrator):
@@ -148,7 +151,8 @@ def _real_build(xen: str, variant: str) -> Artifacts:
     # Imported here: `lab list` and the unit tests need no builds.
     from schedlab.build import artifacts
 
-    built: Artifacts = artifacts(xen, variant)
+    source, _, config = variant.partition("-")
+    built: Artifacts = artifacts(xen, source, config or "release")
     return built
 
 
@@ -178,7 +182,7 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         what, schedulers=options.scheduler, pcpus=options.pcpus, shift=options.shift
     )
     lab = _lab(options, build, options.cold)
-    with_stock = options.variant == "patched" and not options.no_reference
+    with_stock = options.variant != "stock" and not options.no_reference
     with_stock = with_stock and any(p.show and not p.grouped for p in what.phases)
     started = time.time()
     for variant in (options.variant, "stock") if with_stock else (options.variant,):

@@ -215,7 +215,8 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
     """Build the hypervisor; the entry has xen (ELF32, multiboot), xen-syms and .config."""
     found = source(layout, xen, variant)
     parts = fragments(layout, config)
-    log = layout.log(f"xen-{xen}-{variant}")
+    title = f"xen {xen} {variant}" + ("" if config == "release" else f" {config}")
+    log = layout.log(title.replace(" ", "-"))
     inputs = {
         "recipe": "1",
         "tree": found.tree,
@@ -224,14 +225,14 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
     }
 
     def make(folder: Path) -> None:
-        tree = work_tree(layout, xen, variant)
+        tree = work_tree(layout, xen, variant if config == "release" else f"{variant}-{config}")
         tree_lock = exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}")
         with exclusive(layout.work / "lock", "a build"), tree_lock:
             compile_hypervisor(layout, found, tree, parts, log)
             for name in ("xen", "xen-syms", ".config"):
                 run(["cp", tree / "xen" / name, folder / name.replace(".config", "config")])
 
-    return layout.store.get("xen", inputs, make, title=f"xen {xen} {variant}")
+    return layout.store.get("xen", inputs, make, title=title)
 
 
 def compile_hypervisor(layout: Layout, found: Source, tree: Path, parts: list[Path], log: Path) -> None:
