@@ -39,21 +39,24 @@ RECORDS_FILE = "records.jsonl"
 SERIAL_FILE = "serial.log"
 QEMU_LOG_FILE = "qemu.log"
 NO_SCENARIO = "none\n"
-# The period of a virtual timer whose only work is to end QEMU's round-robin slice, which keeps the
-# pCPUs' clocks together (DESIGN.md, determinism 2); microseconds.  Measured with the calibration
-# scenario, cold, on QEMU 10.0.2, 4 pCPUs, shift 5, three windows of 1 s: the largest distance of a
-# capped domain from its 25 % of a pCPU was 0.015 at 100 us, 0.006 at 200, 0.15 at 400, 0.21 at
-# 1000 and 0.14 without the timer.  So 200 is the longest that serves; the whole run, boot included,
-# takes about 1.6 times as long as without.
+# The period of a virtual timer whose only work is to end QEMU's round-robin slice, so that no pCPU
+# runs ahead of the others by more (DESIGN.md, determinism 2); microseconds.  Measured with the
+# calibration scenario, cold, on QEMU 10.0.2, 4 pCPUs, shift 5, three windows of 1 s: the largest
+# distance of a capped domain from its 25 % of a pCPU was 0.00 at 200 us, 0.03 at 500, 0.01 at 1000.
 SLICE_US = 200
 # Until the controller waits for a scenario nothing is measured: a checkpoint's boot takes 4.5 s
 # with this, 7.2 s with SLICE_US (4 pCPUs).  The timer is QEMU's own and no part of the checkpoint.
 BOOT_SLICE_US = 10_000
 
+# QEMU's TSC is its virtual time, the same on all pCPUs at every instant: as invariant as a TSC can
+# be.  TCG does not offer the flag, so it is forced; without it Xen keeps a clock a pCPU, adjusted
+# once a second in a rendezvous, in which QEMU's turns look like drift of up to 100 us.
+CPU_MODEL = "qemu64,+svm,+npt,+invtsc,x-force-features=on"
 # Scrubbing is slow; mitigations cost instructions, and an emulated CPU speculates on nothing.
 XEN_ARGS = (
     "loglvl=info guest_loglvl=info com1=115200 console=com1 noreboot "
-    "bootscrub=0 spec-ctrl=no xpti=no dom0_mem=64M,max:64M dom0_max_vcpus=1"
+    "bootscrub=0 clocksource=tsc tsc=stable:socket spec-ctrl=no xpti=no "
+    "dom0_mem=64M,max:64M dom0_max_vcpus=1"
 )
 KERNEL_ARGS = "console=hvc0 quiet swiotlb=512 acpi=off pci=off"
 
@@ -139,7 +142,7 @@ class Machine:
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-accel", "tcg", "-icount", f"shift={self.shift},sleep=off"),
             *("-rtc", "base=2026-01-01,clock=vm", "-seed", "1"),
-            *("-machine", "pc", "-cpu", "qemu64,+svm,+npt", "-m", str(MEMORY_MIB)),
+            *("-machine", "pc", "-cpu", CPU_MODEL, "-m", str(MEMORY_MIB)),
             *("-smp", f"{self.pcpus},{shape.format(n=self.pcpus)}"),
             *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
