@@ -382,3 +382,86 @@ def test_max_min_weighted() -> None:
     """By weight, bounded by what each can use."""
     assert oracle.max_min(40, [100, 100], [3, 1]) == pytest.approx([30, 10])
     assert oracle.max_min(200, [100, 400], [3, 1]) == pytest.approx([100, 100])
+
+
+WEIGHED = """\
+name = "weighed"
+[[domain]]
+name = "a"
+weight = 768
+%s
+[[domain]]
+name = "b"
+[[domain]]
+name = "out"
+[[phase]]
+name = "solo"
+duration = "1s"
+do = [{ op = "start", domain = "a" }, { op = "start", domain = "out" }]
+[[phase]]
+name = "both"
+duration = "1s"
+do = [{ op = "join", master = "a", member = "b" }, { op = "start", domain = "b" }]
+show = ["a", "b"]
+expect = [{ clause = "E2.weight", like = "solo" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "dims", "due"),
+    [
+        ("", Dims("credit", 1, "cores", 5, 1), 75.0),
+        ("", Dims("credit", 2, "cores", 5, 1), 100.0),
+        ("vcpus = 3", Dims("credit", 1, "cores", 5, 1), 90.0),
+        ("cap = 50", Dims("credit", 1, "cores", 5, 1), None),
+        ("affinity = [0]", Dims("credit", 1, "cores", 5, 1), None),
+    ],
+)
+def test_due(key: str, dims: Dims, due: float | None) -> None:
+    """By weight and vCPUs, bounded by what a domain can use; unknown where there is a cap."""
+    what = scenario.parse(WEIGHED % key, Path("weighed.toml"))
+    assert oracle.due(what, dims, what.phases[1], "a") == (due and pytest.approx(due))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "alone_ns", "group_ns", "passes"),
+    [
+        ("credit2", 710_000_000, 750_000_000, False),
+        ("credit", 710_000_000, 750_000_000, True),
+        ("credit", 710_000_000, 730_000_000, True),
+        ("credit", 710_000_000, 640_000_000, False),
+        ("credit", 710_000_000, 815_000_000, False),
+        ("credit", 770_000_000, 750_000_000, True),
+        ("credit", 770_000_000, 680_000_000, False),
+    ],
+)
+def test_weight_between(scheduler: str, alone_ns: int, group_ns: int, passes: bool) -> None:
+    """On credit a group may be nearer to its due than its master was, by no means beyond it."""
+    what = scenario.parse(WEIGHED % "", Path("weighed.toml"))
+    raw: Raw = synthetic.records(json.loads(what.as_json(1, groups=True)))
+    for label, got_ns in (("solo/0", 0), ("solo/1", alone_ns), ("both/0", 0), ("both/1", group_ns)):
+        for use in sample(raw, label)["domains"]:
+            use["cpu_ns"] = got_ns if use["name"] == "a" else 0
+    found = records.parse(synthetic.lines(raw).splitlines())
+    judgement = oracle.judge(what, Dims(scheduler, 1, "cores", 5, 1), found, ENDED, groups=True)
+    bad = {check.clause for check in judgement.checks if check.verdict == Verdict.FAIL}
+    assert bad == (set() if passes else {"E2.weight"}), judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("dims", "judged_there"),
+    [
+        (Dims("credit", 1, "cores", 5, 1), True),
+        (Dims("credit", 2, "cores", 5, 1), False),
+        (Dims("credit2", 4, "cores", 5, 1), True),
+        (Dims("credit2", 4, "sockets", 5, 1), False),
+        (Dims("credit2", 1, "sockets", 5, 1), True),
+    ],
+)
+def test_one_runqueue(dims: Dims, judged_there: bool) -> None:
+    """Weight is judged on one runqueue: credit has one a pCPU, credit2 one a socket."""
+    what = scenario.parse(WEIGHED % "", Path("weighed.toml"))
+    raw: Raw = synthetic.records(json.loads(what.as_json(1, groups=True)))
+    found = records.parse(synthetic.lines(raw).splitlines())
+    judgement = oracle.judge(what, dims, found, ENDED, groups=True)
+    assert ("E2.weight" in {check.clause for check in judgement.checks}) == judged_there
