@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
+#include <optional>
 
 namespace nemesis {
 
@@ -33,6 +35,14 @@ const char* scheduler_name(int id) {
     default:
       return "unknown";
   }
+}
+
+std::optional<int> scheduler_id(std::string_view name) {
+  for (const int id : {XEN_SCHEDULER_CREDIT, XEN_SCHEDULER_CREDIT2, XEN_SCHEDULER_RTDS,
+                       XEN_SCHEDULER_ARINC653, XEN_SCHEDULER_NULL}) {
+    if (name == scheduler_name(id)) return id;
+  }
+  return std::nullopt;
 }
 
 std::string_view state_name(std::uint32_t flags) {
@@ -70,6 +80,26 @@ std::string xen_build(xc_interface* xch) {
   return changeset;
 }
 
+/// Memory that hypercalls may name, zeroed.
+template <typename T>
+class HypercallArray {
+ public:
+  HypercallArray(xencall_handle* handle, std::size_t count)
+      : handle_(handle), data_(static_cast<T*>(xencall_alloc_buffer(handle, count * sizeof(T)))) {
+    if (data_ != nullptr) std::uninitialized_value_construct_n(data_, count);
+  }
+  HypercallArray(const HypercallArray&) = delete;
+  HypercallArray& operator=(const HypercallArray&) = delete;
+  ~HypercallArray() {
+    if (data_ != nullptr) xencall_free_buffer(handle_, data_);
+  }
+  [[nodiscard]] T* data() const { return data_; }
+
+ private:
+  xencall_handle* handle_;
+  T* data_;
+};
+
 struct CpuMapFree {
   void operator()(uint8_t* map) const { std::free(map); }  // as xc_cpumap_alloc took it from calloc
 };
@@ -81,6 +111,8 @@ Result<std::unique_ptr<XenHypervisor>> XenHypervisor::open() {
   std::unique_ptr<XenHypervisor> self(new XenHypervisor);
   self->xch_.reset(xc_interface_open(self->log_.logger(), self->log_.logger(), 0));
   if (!self->xch_) return self->failure("xc_interface_open (not in dom0 of a Xen?)");
+  self->call_.reset(xencall_open(self->log_.logger(), 0));
+  if (!self->call_) return self->failure("xencall_open");
   self->memory_.reset(xenforeignmemory_open(self->log_.logger(), 0));
   if (!self->memory_) return self->failure("xenforeignmemory_open");
   if (xc_sched_id(self->xch_.get(), &self->scheduler_id_) != 0) return self->failure("xc_sched_id");
@@ -134,7 +166,7 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                  "domain " + spec.name + ": cap_percent " + std::to_string(spec.cap_percent) +
                      ", weight " + std::to_string(spec.weight) + ": " + status.error().what};
   }
-  domains_.emplace(id, Domain{std::move(built->report), spec.vcpus});
+  domains_.emplace(id, Domain{std::move(built->report), spec.vcpus, kPool0Id});
   infos_.resize(std::max(infos_.size(), domains_.size() + 1));
   if (spec.affinity) status = set_affinity(id, spec.affinity);
   if (!status) {
@@ -153,19 +185,26 @@ Status XenHypervisor::unpause(DomainId id) {
   return outcome(xc_domain_unpause(xch_.get(), id), "xc_domain_unpause");
 }
 
-Status XenHypervisor::destroy(DomainId id) {
-  domains_.erase(id);  // our mapping would keep the corpse
+Status XenHypervisor::destroy(DomainId id, bool keep) {
+  if (!keep) domains_.erase(id);  // our mapping would keep the corpse
   return outcome(xc_domain_destroy(xch_.get(), id), "xc_domain_destroy");
 }
 
+int XenHypervisor::scheduler_of(DomainId id) const {
+  const auto domain = domains_.find(id);
+  if (domain == domains_.end() || domain->second.pool == kPool0Id) return scheduler_id_;
+  return pools_.at(domain->second.pool).scheduler_id;
+}
+
 Result<SchedParameters> XenHypervisor::parameters(DomainId id) {
-  if (scheduler_id_ == XEN_SCHEDULER_CREDIT) {
+  const int scheduler = scheduler_of(id);
+  if (scheduler == XEN_SCHEDULER_CREDIT) {
     xen_domctl_sched_credit values{};
     if (xc_sched_credit_domain_get(xch_.get(), id, &values) != 0)
       return failure("xc_sched_credit_domain_get");
     return SchedParameters{values.cap, values.weight};
   }
-  if (scheduler_id_ == XEN_SCHEDULER_CREDIT2) {
+  if (scheduler == XEN_SCHEDULER_CREDIT2) {
     xen_domctl_sched_credit2 values{};
     if (xc_sched_credit2_domain_get(xch_.get(), id, &values) != 0)
       return failure("xc_sched_credit2_domain_get");
@@ -176,12 +215,13 @@ Result<SchedParameters> XenHypervisor::parameters(DomainId id) {
 }
 
 Status XenHypervisor::set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight) {
-  if (scheduler_id_ == XEN_SCHEDULER_CREDIT) {
+  const int scheduler = scheduler_of(id);
+  if (scheduler == XEN_SCHEDULER_CREDIT) {
     xen_domctl_sched_credit values{.weight = weight, .cap = cap_percent};
     return outcome(xc_sched_credit_domain_set(xch_.get(), id, &values),
                    "xc_sched_credit_domain_set");
   }
-  if (scheduler_id_ == XEN_SCHEDULER_CREDIT2) {
+  if (scheduler == XEN_SCHEDULER_CREDIT2) {
     xen_domctl_sched_credit2 values{.weight = weight, .cap = cap_percent};
     return outcome(xc_sched_credit2_domain_set(xch_.get(), id, &values),
                    "xc_sched_credit2_domain_set");
@@ -266,6 +306,88 @@ Result<GroupUsage> XenHypervisor::group(DomainId master) {
                              .throttled_ns = entry.throttled_ns});
   }
   return found;
+}
+
+RawAnswer XenHypervisor::scheddom(DomainId master, DomainId member, const RawScheddom& op) {
+  constexpr domid_t kUnwritten = 0xffff;
+  const HypercallArray<xen_domctl_t> domctl(call_.get(), 1);
+  const HypercallArray<xen_domctl_scheddom_domain_t> entries(call_.get(), std::max(op.room, 1U));
+  if (domctl.data() == nullptr || entries.data() == nullptr) return {.errnum = ENOMEM};
+  for (std::uint32_t i = 0; i < op.room; ++i) entries.data()[i].domid = kUnwritten;
+
+  xen_domctl_t& call = *domctl.data();
+  call.cmd = XEN_DOMCTL_scheddom_op;
+  call.interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+  call.domain = static_cast<domid_t>(master);
+  xen_domctl_scheddom_op& scheddom = call.u.scheddom_op;
+  scheddom.cmd = op.cmd;
+  scheddom.flags = op.flags;
+  scheddom.pad[1] = op.pad;
+  scheddom.member = static_cast<domid_t>(member);
+  scheddom.weight = op.weight;
+  scheddom.nr_domains = op.room;
+  scheddom.domains.p = entries.data();
+
+  RawAnswer answer;
+  const int result =
+      xencall1(call_.get(), __HYPERVISOR_domctl, reinterpret_cast<std::uint64_t>(&call));
+  answer.errnum = result == 0 ? 0 : errno;
+  answer.count = scheddom.nr_domains;
+  for (std::uint32_t i = 0; i < op.room; ++i) {
+    answer.written += entries.data()[i].domid == kUnwritten ? 0 : 1;
+  }
+  return answer;
+}
+
+Result<PoolId> XenHypervisor::create_pool(const std::string& scheduler,
+                                          const std::vector<std::uint32_t>& pcpus) {
+  const std::optional<int> id = scheduler_id(scheduler);
+  if (!id) return Error{EINVAL, "no scheduler " + scheduler};
+  PoolId pool = XEN_SYSCTL_CPUPOOL_PAR_ANY;
+  if (xc_cpupool_create(xch_.get(), &pool, static_cast<std::uint32_t>(*id)) != 0)
+    return failure("xc_cpupool_create");
+  pools_.emplace(pool, Pool{*id, {}});
+  for (const std::uint32_t pcpu : pcpus) {
+    const Status status = add_pcpu(pool, pcpu);
+    if (status) continue;
+    const Status undone = destroy_pool(pool);
+    return undone ? status.error() : undone.error();
+  }
+  return pool;
+}
+
+Status XenHypervisor::destroy_pool(PoolId pool) {
+  while (!pools_.at(pool).pcpus.empty()) {
+    Status status = remove_pcpu(pool, pools_.at(pool).pcpus.back());
+    if (!status) return status;
+  }
+  Status status = outcome(xc_cpupool_destroy(xch_.get(), pool), "xc_cpupool_destroy");
+  if (status) pools_.erase(pool);
+  return status;
+}
+
+Status XenHypervisor::add_pcpu(PoolId pool, std::uint32_t pcpu) {
+  const int cpu = static_cast<int>(pcpu);
+  Status status = outcome(xc_cpupool_removecpu(xch_.get(), kPool0Id, cpu), "xc_cpupool_removecpu");
+  if (!status) return status;
+  status = outcome(xc_cpupool_addcpu(xch_.get(), pool, cpu), "xc_cpupool_addcpu");
+  if (status) pools_.at(pool).pcpus.push_back(pcpu);
+  return status;
+}
+
+Status XenHypervisor::remove_pcpu(PoolId pool, std::uint32_t pcpu) {
+  const int cpu = static_cast<int>(pcpu);
+  Status status = outcome(xc_cpupool_removecpu(xch_.get(), pool, cpu), "xc_cpupool_removecpu");
+  if (!status) return status;
+  std::erase(pools_.at(pool).pcpus, pcpu);
+  return outcome(xc_cpupool_addcpu(xch_.get(), kPool0Id, cpu), "xc_cpupool_addcpu");
+}
+
+Status XenHypervisor::move(DomainId id, PoolId pool) {
+  Status status = outcome(xc_cpupool_movedomain(xch_.get(), pool, id), "xc_cpupool_movedomain");
+  const auto domain = domains_.find(id);
+  if (status && domain != domains_.end()) domain->second.pool = pool;
+  return status;
 }
 
 Result<std::vector<DomainUsage>> XenHypervisor::usage() {

@@ -21,7 +21,7 @@ class XenHypervisor final : public Hypervisor {
                                         std::span<const std::byte> image) override;
   [[nodiscard]] Status pause(DomainId id) override;
   [[nodiscard]] Status unpause(DomainId id) override;
-  [[nodiscard]] Status destroy(DomainId id) override;
+  [[nodiscard]] Status destroy(DomainId id, bool keep) override;
   [[nodiscard]] Result<SchedParameters> parameters(DomainId id) override;
   [[nodiscard]] Status set_cap(DomainId id, std::uint16_t cap_percent) override;
   [[nodiscard]] Status set_weight(DomainId id, std::uint16_t weight) override;
@@ -31,6 +31,14 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Status dissolve(DomainId master) override;
   [[nodiscard]] Status set_share(DomainId master, DomainId member, std::uint16_t weight) override;
   [[nodiscard]] Result<GroupUsage> group(DomainId master) override;
+  [[nodiscard]] RawAnswer scheddom(DomainId master, DomainId member,
+                                   const RawScheddom& op) override;
+  [[nodiscard]] Result<PoolId> create_pool(const std::string& scheduler,
+                                           const std::vector<std::uint32_t>& pcpus) override;
+  [[nodiscard]] Status destroy_pool(PoolId pool) override;
+  [[nodiscard]] Status add_pcpu(PoolId pool, std::uint32_t pcpu) override;
+  [[nodiscard]] Status remove_pcpu(PoolId pool, std::uint32_t pcpu) override;
+  [[nodiscard]] Status move(DomainId id, PoolId pool) override;
   [[nodiscard]] Result<std::vector<DomainUsage>> usage() override;
   [[nodiscard]] const ReportPage* report_page(DomainId id) override;
 
@@ -38,17 +46,25 @@ class XenHypervisor final : public Hypervisor {
   struct Domain {
     ForeignPage report;
     std::uint32_t vcpus;
+    PoolId pool;
+  };
+  struct Pool {
+    int scheduler_id;
+    std::vector<std::uint32_t> pcpus;
   };
 
   XenHypervisor() = default;
   [[nodiscard]] Status set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight);
+  [[nodiscard]] int scheduler_of(DomainId id) const;
   [[nodiscard]] Status outcome(int result, const char* call);
   [[nodiscard]] Error failure(const char* call);
 
   ToolLog log_;  // first: the handles below write to it to their end
   XcHandle xch_;
+  CallHandle call_;
   ForeignMemoryHandle memory_;
   std::map<DomainId, Domain> domains_;
+  std::map<PoolId, Pool> pools_;        // all but Pool-0
   std::vector<xc_domaininfo_t> infos_;  // kept, so that a sample allocates nothing large
   int scheduler_id_ = 0;
 };

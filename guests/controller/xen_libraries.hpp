@@ -8,6 +8,7 @@
 #include <memory>
 
 extern "C" {
+#include <xencall.h>
 #include <xenctrl.h>
 #include <xenforeignmemory.h>
 #include <xenguest.h>
@@ -20,6 +21,11 @@ struct XcClose {
   void operator()(xc_interface* xch) const { xc_interface_close(xch); }
 };
 using XcHandle = std::unique_ptr<xc_interface, XcClose>;
+
+struct CallClose {
+  void operator()(xencall_handle* handle) const { xencall_close(handle); }
+};
+using CallHandle = std::unique_ptr<xencall_handle, CallClose>;
 
 struct ForeignMemoryClose {
   void operator()(xenforeignmemory_handle* handle) const { xenforeignmemory_close(handle); }

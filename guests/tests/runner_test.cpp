@@ -46,9 +46,9 @@ class FakeHypervisor final : public Hypervisor {
   }
   Status pause(DomainId id) override { return call("pause " + std::to_string(id)); }
   Status unpause(DomainId id) override { return call("unpause " + std::to_string(id)); }
-  Status destroy(DomainId id) override {
+  Status destroy(DomainId id, bool keep) override {
     pages.erase(id);
-    return call("destroy " + std::to_string(id));
+    return call("destroy " + std::to_string(id) + (keep ? " keep" : ""));
   }
   Result<SchedParameters> parameters(DomainId /*id*/) override { return SchedParameters{10, 256}; }
   Status set_cap(DomainId id, std::uint16_t cap) override {
@@ -85,6 +85,28 @@ class FakeHypervisor final : public Hypervisor {
     found_usage.master = master;
     for (const DomainId id : found->second) found_usage.domains.push_back({.id = id});
     return found_usage;
+  }
+  RawAnswer scheddom(DomainId master, DomainId member, const RawScheddom& op) override {
+    const Status status = call("domctl " + std::to_string(op.cmd) + " " + std::to_string(master) +
+                               " " + std::to_string(member) + " " + std::to_string(op.flags) + " " +
+                               std::to_string(op.pad) + " " + std::to_string(op.room));
+    return {.errnum = status ? 0 : status.error().errnum, .count = 3, .written = op.room};
+  }
+  Result<PoolId> create_pool(const std::string& scheduler,
+                             const std::vector<std::uint32_t>& pcpus) override {
+    const Status status = call("pool " + scheduler + " " + std::to_string(pcpus.size()));
+    if (!status) return status.error();
+    return PoolId{7};
+  }
+  Status destroy_pool(PoolId pool) override { return call("pool_destroy " + std::to_string(pool)); }
+  Status add_pcpu(PoolId pool, std::uint32_t pcpu) override {
+    return call("pool_add " + std::to_string(pool) + " " + std::to_string(pcpu));
+  }
+  Status remove_pcpu(PoolId pool, std::uint32_t pcpu) override {
+    return call("pool_remove " + std::to_string(pool) + " " + std::to_string(pcpu));
+  }
+  Status move(DomainId id, PoolId pool) override {
+    return call("move " + std::to_string(id) + " " + std::to_string(pool));
   }
   Result<std::vector<DomainUsage>> usage() override {
     on_usage();
@@ -266,6 +288,54 @@ TEST_F(RunnerTest, ParametersReachTheHypervisor) {
   EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
             (std::vector<std::string>{"cap 1 33", "weight 0 99", "affinity 2 2", "affinity 2 any",
                                       "share 1 2 3", "leave 1 2"}));
+}
+
+TEST_F(RunnerTest, PoolsAreFoundByName) {
+  TimelineOp create;
+  create.kind = OpKind::kPool;
+  create.pool = "p";
+  create.scheduler = "null";
+  create.pcpus = {{1, 2}};
+  const auto in_pool = [](OpKind kind, const std::string& pool, const std::string& domain) {
+    TimelineOp one;
+    one.kind = kind;
+    one.pool = pool;
+    one.domain = domain;
+    one.pcpu = 3;
+    return one;
+  };
+  scenario.timeline = {in_pool(OpKind::kMove, "p", "a"),
+                       create,
+                       in_pool(OpKind::kMove, "p", "a"),
+                       in_pool(OpKind::kPoolAdd, "p", ""),
+                       in_pool(OpKind::kPoolRemove, "p", ""),
+                       in_pool(OpKind::kMove, "pool0", "a"),
+                       in_pool(OpKind::kPoolDestroy, "p", ""),
+                       in_pool(OpKind::kMove, "p", "a"),
+                       op(0, OpKind::kEnd)};
+  run();
+  EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
+            (std::vector<std::string>{"pool null 2", "move 1 7", "pool_add 7 3", "pool_remove 7 3",
+                                      "move 1 0", "pool_destroy 7"}));
+  EXPECT_EQ(last()["errno"], "ENOENT");
+}
+
+TEST_F(RunnerTest, ADomctlIsSentAsItIs) {
+  TimelineOp raw;
+  raw.kind = OpKind::kDomctl;
+  raw.master = "a";
+  raw.member = "xen";
+  raw.raw = {.cmd = 3, .flags = 1, .pad = 2, .weight = 0, .room = 2};
+  TimelineOp kill = op(0, OpKind::kKill, "b");
+  kill.keep = true;
+  scenario.timeline = {kill, raw, op(0, OpKind::kEnd)};
+  hypervisor.refusals["domctl 3 1 32754 1 2 2"] = ENOBUFS;
+  run();
+  EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
+            (std::vector<std::string>{"destroy 2 keep", "domctl 3 1 32754 1 2 2"}));
+  EXPECT_EQ(last()["errno"], "ENOBUFS");
+  EXPECT_EQ(last()["count"], 3);
+  EXPECT_EQ(last()["written"], 2);
 }
 
 // Writing costs dom0 time that would be measured.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from schedlab.qemu import STATUS_ENDED, STATUS_GAVE_UP, Outcome
-from schedlab.records import Records, Sample
+from schedlab.records import Op, Records, Sample
 from schedlab.scenario import (
     DEFAULT_SHARE,
     DOM0,
@@ -261,10 +261,32 @@ def _execution(scenario: Scenario, steps: Sequence[Step], records: Records) -> l
                 verdict=Verdict.PASS if op.errno == step.errno else Verdict.FAIL,
             )
         )
+        if step.count is not None:
+            checks.append(_count_check(phase, step, op))
         if op.done_ns > phase.settled_ns:
             what = f"{step.op} was done {(op.done_ns - step.t_ns) / 1e6:.3f} ms after its time"
             checks.append(_fault(phase.name, f"{what}, in the judged windows: lengthen settle"))
     return checks
+
+
+def _count_check(phase: Phase, step: Step, op: Op) -> Check:
+    """The true count, and as many entries as there is room for."""
+    fits = min(step.count or 0, step.arguments["room"])
+    expected, measured = f"{step.count} domains, {fits} written", "none"
+    if op.count is not None:
+        measured = f"{op.count} domains, {op.written} written"
+    return Check(
+        clause="op",
+        phase=phase.name,
+        where=f"{step.op} with room for {step.arguments['room']} at {step.t_ns / 1e9:g} s",
+        domains=(step.arguments["master"],),
+        expected=expected,
+        measured=measured,
+        tolerance=0,
+        unit="count",
+        reason="what fits is written, the true count returned",
+        verdict=Verdict.PASS if measured == expected else Verdict.FAIL,
+    )
 
 
 def _plausible(scenario: Scenario, dims: Dims, records: Records) -> list[Check]:
@@ -645,9 +667,7 @@ def _at_once(scenario: Scenario, dims: Dims, phase: Phase, names: Sequence[str])
         if name == DOM0:
             units += 1
             continue
-        affinity = phase.state.affinity.get(name)
-        places = dims.pcpus if affinity is None else len(affinity)
-        units += min(domains[name].vcpus, places)
+        units += min(domains[name].vcpus, phase.state.places(name, dims.pcpus))
     return min(units, dims.pcpus)
 
 

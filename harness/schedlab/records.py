@@ -59,13 +59,18 @@ class Created:
 
 @dataclass(frozen=True)
 class Op:
-    """An operation done; ``errno`` is "0" or a symbol."""
+    """An operation done; ``errno`` is "0" or a symbol.
+
+    A domctl also has the number of domains that it returned, and how many entries it wrote.
+    """
 
     index: int
     op: str
     t_ns: int
     done_ns: int
     errno: str
+    count: int | None = None
+    written: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,9 @@ class _Fields:
             raise RecordError(f"{self._where}: {key} is {value!r}, not a whole number from 0")
         return value
 
+    def has(self, key: str) -> bool:
+        return key in self._raw
+
     def integer_or_none(self, key: str) -> int | None:
         if key in self._raw and self._raw[key] is None:
             self._raw.pop(key)
@@ -260,7 +268,15 @@ def parse(lines: Iterable[str]) -> Records:
             )
         elif kind == "op":
             ops.append(
-                Op(f.integer("i"), f.text("op"), f.integer("t_ns"), f.integer("done_ns"), f.errno())
+                Op(
+                    f.integer("i"),
+                    f.text("op"),
+                    f.integer("t_ns"),
+                    f.integer("done_ns"),
+                    f.errno(),
+                    f.integer("count") if f.has("count") else None,
+                    f.integer("written") if f.has("written") else None,
+                )
             )
         elif kind == "sample":
             sample = _sample(f)

@@ -36,9 +36,15 @@ DEFAULT_SETTLE = "100ms"
 # quick.
 DEFAULT_SHIFT = 5
 DOM0 = "dom0"
+POOL0 = "pool0"
+# Names that the op domctl knows beside: DOMID_SELF, DOMID_XEN, an id that nobody has.
+NO_DOMAINS = ("self", "xen", "nobody")
+# XEN_DOMCTL_SCHEDDOM_* of the series.
+SUB_OPS = ("add", "remove", "destroy", "get", "set")
 # SCHEDDOM_DEFAULT_SHARE of the series.
 DEFAULT_SHARE = 256
-GROUP_OPS = frozenset({"join", "leave", "dissolve", "share"})
+DEFAULT_WEIGHT = 256
+GROUP_OPS = frozenset({"join", "leave", "dissolve", "share", "domctl"})
 
 _SCHEMA = Path(__file__).with_name("scenario.schema.json")
 _UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -91,12 +97,16 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of the timeline; ``errno`` is what it is expected to answer ("0": success)."""
+    """One operation of the timeline; ``errno`` is what it is expected to answer ("0": success).
+
+    ``count``: how many domains a domctl is expected to count.
+    """
 
     t_ns: int
     op: str
     arguments: Mapping[str, Any]
     errno: str
+    count: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The controller's form."""
@@ -116,6 +126,19 @@ class State:
     running: frozenset[str] = frozenset()
     master_of: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, int] = field(default_factory=dict)
+    pools: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    pool_of: Mapping[str, str] = field(default_factory=dict)
+
+    def places(self, name: str, pcpus: int) -> int:
+        """How many of the machine's ``pcpus`` the domain can run on."""
+        pool = self.pool_of.get(name, POOL0)
+        mine = (
+            self.pools[pool]
+            if pool in self.pools
+            else frozenset(range(pcpus)).difference(*self.pools.values())
+        )
+        affinity = self.affinity.get(name)
+        return len(mine if affinity is None else mine & set(affinity))
 
     def group_of(self, name: str) -> tuple[str, ...]:
         """Master first, then members in order of joining; the domain alone if it has no group."""
@@ -159,6 +182,26 @@ class State:
             return replace(self, weights={**self.weights, domain: arguments["weight"]})
         if op == "affinity":
             return replace(self, affinity={**self.affinity, domain: tuple(arguments["pcpus"])})
+        if op == "pool":
+            return replace(
+                self, pools={**self.pools, arguments["pool"]: frozenset(arguments["pcpus"])}
+            )
+        if op == "pool_destroy":
+            return replace(
+                self, pools={p: c for p, c in self.pools.items() if p != arguments["pool"]}
+            )
+        if op in ("pool_add", "pool_remove"):
+            pool, pcpu = arguments["pool"], {arguments["pcpu"]}
+            mine = self.pools[pool] | pcpu if op == "pool_add" else self.pools[pool] - pcpu
+            return replace(self, pools={**self.pools, pool: mine})
+        if op == "move":
+            # As Xen's sched_move_domain() does: the pool's scheduler starts from its defaults.
+            return replace(
+                self,
+                pool_of={**self.pool_of, domain: arguments["pool"]},
+                caps={**self.caps, domain: 0},
+                weights={**self.weights, domain: DEFAULT_WEIGHT},
+            )
         return self
 
 
@@ -465,13 +508,14 @@ class _Compiler:
         self._pcpus = tuple(matrix.get("pcpus", [1]))
         self._names: tuple[str, ...] = ()
         self._vcpus: dict[str, int] = {}
+        self._pools: set[str] = set()
 
     def compile(self) -> Scenario:
         raw, matrix = self._raw, self._raw.get("matrix", {})
         domains = tuple(self._domain(i, d) for i, d in enumerate(raw["domain"]))
         state = State(
             caps={DOM0: 0} | {d.name: d.cap_percent for d in domains},
-            weights={DOM0: 256} | {d.name: d.weight for d in domains},
+            weights={DOM0: DEFAULT_WEIGHT} | {d.name: d.weight for d in domains},
             affinity={d.name: d.affinity for d in domains},
             running=frozenset({DOM0}),
         )
@@ -595,21 +639,48 @@ class _Compiler:
     def _step(self, key: KeyPath, raw: Mapping[str, Any], t_ns: int) -> Step:
         op = raw["op"]
         for role in ("domain", "master", "member"):
-            if role in raw:
+            if role in raw and not (op == "domctl" and raw[role] in NO_DOMAINS):
                 self._check_name((*key, role), raw[role])
-        if raw.get("domain") == DOM0 and op in ("start", "pause", "unpause", "kill", "affinity"):
+        if raw.get("domain") == DOM0 and op in (
+            *("start", "pause", "unpause", "kill", "affinity", "move"),
+        ):
             raise self._source.error(
                 (*key, "domain"), f"{op} of dom0 would stop the controller", "name another domain"
             )
         errno = raw.get("errno", "0")
-        arguments = {k: v for k, v in raw.items() if k not in ("op", "at", "errno")}
+        arguments = {k: v for k, v in raw.items() if k not in ("op", "at", "errno", "count")}
         if op == "cap":
             arguments["cap_percent"] = arguments.pop("cap")
             if errno == "0":
                 self._check_cap((*key, "cap"), raw["domain"], raw["cap"])
-        if op == "affinity":
+        if op == "affinity" or op == "pool":
             self._check_pcpus((*key, "pcpus"), raw["pcpus"])
-        return Step(t_ns, op, arguments, errno)
+        if op in ("pool_add", "pool_remove"):
+            self._check_pcpus((*key, "pcpu"), [raw["pcpu"]])
+        if "pool" in raw:
+            self._check_pool((*key, "pool"), op, raw["pool"])
+        if "keep" in raw:
+            arguments["keep"] = int(raw["keep"])
+        if op == "domctl":
+            if errno == "0" and raw["cmd"] != "get":
+                raise self._source.error(
+                    (*key, "cmd"),
+                    f"{raw['cmd']} that succeeds would go unnoticed",
+                    "say join, leave, dissolve or share, or which errno it answers",
+                )
+            cmd = raw["cmd"]
+            arguments["cmd"] = SUB_OPS.index(cmd) if cmd in SUB_OPS else cmd
+            for name in ("flags", "pad", "weight", "room"):
+                arguments.setdefault(name, 0)
+        return Step(t_ns, op, arguments, errno, raw.get("count"))
+
+    def _check_pool(self, key: KeyPath, op: str, name: str) -> None:
+        if op == "pool":
+            if name == POOL0:
+                raise self._source.error(key, "pool0 is always there", "rename it")
+            self._pools.add(name)
+        elif name not in self._pools and not (op == "move" and name == POOL0):
+            raise self._source.error(key, f"no pool {name} before this", 'make it with op = "pool"')
 
     def _expectation(
         self,

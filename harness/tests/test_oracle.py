@@ -465,3 +465,35 @@ def test_one_runqueue(dims: Dims, judged_there: bool) -> None:
     found = records.parse(synthetic.lines(raw).splitlines())
     judgement = oracle.judge(what, dims, found, ENDED, groups=True)
     assert ("E2.weight" in {check.clause for check in judgement.checks}) == judged_there
+
+
+COUNTED = """\
+name = "counted"
+[[domain]]
+name = "a"
+[[phase]]
+name = "p"
+duration = "1s"
+do = [{ op = "domctl", cmd = "get", master = "a", room = 2, count = 3, errno = "ENOBUFS" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "bad"),
+    [
+        ({"errno": "ENOBUFS", "count": 3, "written": 2}, 0),
+        ({"errno": "ENOBUFS", "count": 2, "written": 2}, 1),
+        ({"errno": "ENOBUFS", "count": 3, "written": 0}, 1),
+        ({"errno": "ENOBUFS"}, 1),
+        ({"errno": 0, "count": 3, "written": 3}, 2),
+    ],
+)
+def test_count(answer: dict[str, Any], bad: int) -> None:
+    """What fits is written, the true count returned, and the errno says so."""
+    what = scenario.parse(COUNTED, Path("counted.toml"))
+
+    def distort(raw: Raw) -> None:
+        op(raw, "domctl").update(answer)
+
+    checks = [check for check in judged(distort, what=what).checks if check.clause == "op"]
+    assert sum(check.verdict == Verdict.FAIL for check in checks) == bad

@@ -213,3 +213,66 @@ def test_shipped_scenarios() -> None:
     """Every scenario of the repository compiles."""
     for path in sorted((Path(__file__).parents[1] / "scenarios").glob("*.toml")):
         assert scenario.load(path).name == path.stem
+
+
+POOLS = """\
+name = "pools"
+[matrix]
+pcpus = [4]
+[[domain]]
+name = "a"
+vcpus = 2
+cap = 10
+[[domain]]
+name = "b"
+[[phase]]
+name = "one"
+duration = "1s"
+do = [
+    { op = "pool", pool = "own", scheduler = "null", pcpus = [1, 2] },
+    { op = "move", domain = "a", pool = "own" },
+    { op = "pool_add", pool = "own", pcpu = 3 },
+    { op = "pool_remove", pool = "own", pcpu = 1 },
+    { op = "domctl", cmd = "get", master = "self", room = 1, count = 2, errno = "ENOBUFS" },
+    { op = "domctl", cmd = 77, master = "a", member = "nobody", errno = "ESRCH" },
+    { op = "kill", domain = "b", keep = true },
+]
+"""
+
+
+def test_pools_are_followed() -> None:
+    """Where a domain can run is known; its cap and weight end with a move, as in Xen."""
+    what = load(POOLS)
+    state = what.phases[0].state
+    assert (state.places("a", 4), state.places("b", 4)) == (2, 2)
+    assert (state.caps["a"], what.phases[0].before.caps["a"]) == (0, 10)
+    steps = {step.op: step for step in what.phases[0].steps if step.errno != "ESRCH"}
+    assert steps["domctl"].as_json() == {
+        **{"t_ns": 0, "op": "domctl", "cmd": 3, "master": "self", "room": 1},
+        **{"flags": 0, "pad": 0, "weight": 0},
+    }
+    assert steps["domctl"].count == 2
+    assert steps["kill"].as_json()["keep"] == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('op = "move", domain = "a", pool = "own"', 'op = "move", domain = "a", pool = "x"', "x"),
+        ('pool = "own", scheduler', 'pool = "pool0", scheduler', "pool0 is always there"),
+        ('domain = "a", pool', 'domain = "dom0", pool', "dom0"),
+        ("pcpu = 3", "pcpu = 4", "pCPU 4"),
+        (
+            'cmd = 77, master = "a", member = "nobody", errno = "ESRCH"',
+            'cmd = "add", master = "a"',
+            "unnoticed",
+        ),
+        ('master = "self"', 'master = "selv"', "no domain selv"),
+    ],
+)
+def test_pools_refused(old: str, new: str, what: str) -> None:
+    """Pools that are not there, dom0 moved, a domctl whose success nobody would see."""
+    assert old in POOLS
+    with pytest.raises(ScenarioError) as caught:
+        load(POOLS.replace(old, new, 1))
+    assert what in caught.value.what

@@ -19,6 +19,13 @@ namespace nemesis {
 
 using DomainId = std::uint32_t;
 inline constexpr DomainId kDom0Id = 0;
+// As in Xen's public/xen.h; the last is below the special ones, and nobody gets that far.
+inline constexpr DomainId kSelfId = 0x7FF0;
+inline constexpr DomainId kXenId = 0x7FF2;
+inline constexpr DomainId kNobodyId = 0x7FEF;
+
+using PoolId = std::uint32_t;
+inline constexpr PoolId kPool0Id = 0;
 
 struct HostInfo {
   std::string xen_version;  ///< as in "4.17.5"
@@ -61,6 +68,12 @@ struct GroupUsage {
   std::vector<GroupDomainUsage> domains;  ///< the master first
 };
 
+struct RawAnswer {
+  int errnum = 0;             ///< 0: it worked
+  std::uint32_t count = 0;    ///< nr_domains, as returned
+  std::uint32_t written = 0;  ///< entries of the buffer that were written
+};
+
 /// Every Error carries the hypercall's errno unchanged.
 class Hypervisor {
  public:
@@ -77,8 +90,8 @@ class Hypervisor {
                                                 std::span<const std::byte> image) = 0;
   [[nodiscard]] virtual Status pause(DomainId id) = 0;
   [[nodiscard]] virtual Status unpause(DomainId id) = 0;
-  /// Returns when the domain is gone.
-  [[nodiscard]] virtual Status destroy(DomainId id) = 0;
+  /// Returns when the domain is gone; with `keep` it stays dying, as a page of it is held.
+  [[nodiscard]] virtual Status destroy(DomainId id, bool keep) = 0;
 
   [[nodiscard]] virtual Result<SchedParameters> parameters(DomainId id) = 0;
   [[nodiscard]] virtual Status set_cap(DomainId id, std::uint16_t cap_percent) = 0;
@@ -92,6 +105,19 @@ class Hypervisor {
   [[nodiscard]] virtual Status set_share(DomainId master, DomainId member,
                                          std::uint16_t weight) = 0;
   [[nodiscard]] virtual Result<GroupUsage> group(DomainId master) = 0;
+  /// The hypercall as it is; its errno is in the answer.
+  [[nodiscard]] virtual RawAnswer scheddom(DomainId master, DomainId member,
+                                           const RawScheddom& op) = 0;
+
+  /// A pool of that scheduler with these pCPUs of Pool-0; nothing is left of one that fails.
+  [[nodiscard]] virtual Result<PoolId> create_pool(const std::string& scheduler,
+                                                   const std::vector<std::uint32_t>& pcpus) = 0;
+  /// Its pCPUs go back to Pool-0.
+  [[nodiscard]] virtual Status destroy_pool(PoolId pool) = 0;
+  /// From Pool-0 to the pool, and back.
+  [[nodiscard]] virtual Status add_pcpu(PoolId pool, std::uint32_t pcpu) = 0;
+  [[nodiscard]] virtual Status remove_pcpu(PoolId pool, std::uint32_t pcpu) = 0;
+  [[nodiscard]] virtual Status move(DomainId id, PoolId pool) = 0;
 
   /// All domains, by one hypercall.
   [[nodiscard]] virtual Result<std::vector<DomainUsage>> usage() = 0;

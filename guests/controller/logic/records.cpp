@@ -105,12 +105,13 @@ void RecordWriter::scenario(std::string_view name, std::uint64_t t0_ns) {
 }
 
 void RecordWriter::op(const OpOutcome& op) {
-  write(sink_, {{"r", "op"},
-                {"i", op.index},
-                {"op", name_of(op.kind)},
-                {"t_ns", op.t_ns},
-                {"done_ns", op.done_ns},
-                {"errno", errno_json(op.errnum)}});
+  Json json = {{"r", "op"},       {"i", op.index},         {"op", name_of(op.kind)},
+               {"t_ns", op.t_ns}, {"done_ns", op.done_ns}, {"errno", errno_json(op.errnum)}};
+  if (op.answer) {
+    json["count"] = op.answer->count;
+    json["written"] = op.answer->written;
+  }
+  write(sink_, json);
 }
 
 void RecordWriter::sample(const Sample& sample) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,9 +55,10 @@ struct Sample {
 struct OpOutcome {
   std::size_t index = 0;
   OpKind kind = OpKind::kEnd;
-  std::uint64_t t_ns = 0;     ///< from t0
-  std::uint64_t done_ns = 0;  ///< from t0
-  int errnum = 0;             ///< 0: it worked
+  std::uint64_t t_ns = 0;           ///< from t0
+  std::uint64_t done_ns = 0;        ///< from t0
+  int errnum = 0;                   ///< 0: it worked
+  std::optional<RawAnswer> answer;  ///< of a domctl
 };
 
 class RecordWriter {

@@ -79,14 +79,22 @@ void Runner::do_op(std::size_t index, const TimelineOp& op) {
     take_sample(index, op.label);
     return;
   }
-  const std::uint64_t start_ns = since_t0_ns();
-  const Status status = apply(op);
-  const std::uint64_t done_ns = since_t0_ns();
-  observations_.push_back(OpOutcome{.index = index,
-                                    .kind = op.kind,
-                                    .t_ns = start_ns,
-                                    .done_ns = done_ns,
-                                    .errnum = status ? 0 : status.error().errnum});
+  OpOutcome outcome{.index = index,
+                    .kind = op.kind,
+                    .t_ns = since_t0_ns(),
+                    .done_ns = 0,
+                    .errnum = 0,
+                    .answer = std::nullopt};
+  if (op.kind == OpKind::kDomctl) {
+    outcome.answer = hypervisor_->scheddom(id_of(op.master),
+                                           op.member.empty() ? kDom0Id : id_of(op.member), op.raw);
+    outcome.errnum = outcome.answer->errnum;
+  } else {
+    const Status status = apply(op);
+    outcome.errnum = status ? 0 : status.error().errnum;
+  }
+  outcome.done_ns = since_t0_ns();
+  observations_.push_back(outcome);
 }
 
 Status Runner::apply(const TimelineOp& op) {
@@ -97,7 +105,7 @@ Status Runner::apply(const TimelineOp& op) {
     case OpKind::kPause:
       return hypervisor_->pause(id_of(op.domain));
     case OpKind::kKill:
-      return hypervisor_->destroy(id_of(op.domain));
+      return hypervisor_->destroy(id_of(op.domain), op.keep);
     case OpKind::kJoin: {
       Status status = hypervisor_->join(id_of(op.master), id_of(op.member));
       if (status && std::find(masters_.begin(), masters_.end(), op.master) == masters_.end()) {
@@ -117,6 +125,32 @@ Status Runner::apply(const TimelineOp& op) {
       return hypervisor_->set_weight(id_of(op.domain), op.weight);
     case OpKind::kAffinity:
       return hypervisor_->set_affinity(id_of(op.domain), op.pcpus);
+    case OpKind::kPool: {
+      const auto pool = hypervisor_->create_pool(op.scheduler, *op.pcpus);
+      if (!pool) return pool.error();
+      pools_[op.pool] = *pool;
+      return Done{};
+    }
+    case OpKind::kPoolDestroy: {
+      const auto pool = pool_of(op.pool);
+      if (!pool) return pool.error();
+      Status status = hypervisor_->destroy_pool(*pool);
+      if (status) pools_.erase(op.pool);
+      return status;
+    }
+    case OpKind::kPoolAdd: {
+      const auto pool = pool_of(op.pool);
+      return pool ? hypervisor_->add_pcpu(*pool, op.pcpu) : Status(pool.error());
+    }
+    case OpKind::kPoolRemove: {
+      const auto pool = pool_of(op.pool);
+      return pool ? hypervisor_->remove_pcpu(*pool, op.pcpu) : Status(pool.error());
+    }
+    case OpKind::kMove: {
+      const auto pool = pool_of(op.pool);
+      return pool ? hypervisor_->move(id_of(op.domain), *pool) : Status(pool.error());
+    }
+    case OpKind::kDomctl:
     case OpKind::kSample:
     case OpKind::kEnd:
       break;
@@ -191,9 +225,20 @@ void Runner::observe_guest(const Domain& domain, DomainSample& sample) {
 
 // The parser let no other name pass.
 DomainId Runner::id_of(const std::string& name) const {
+  if (name == kSelfName) return kSelfId;
+  if (name == kXenName) return kXenId;
+  if (name == kNobodyName) return kNobodyId;
   return std::find_if(domains_.begin(), domains_.end(),
                       [&](const Domain& domain) { return domain.name == name; })
       ->id;
+}
+
+// A pool that could not be made, or is gone, is what the scenario may be after.
+Result<PoolId> Runner::pool_of(const std::string& name) const {
+  if (name == kPool0Name) return kPool0Id;
+  const auto found = pools_.find(name);
+  if (found == pools_.end()) return Error{ENOENT, "no pool " + name};
+  return found->second;
 }
 
 std::string Runner::name_of(DomainId id) const {

@@ -51,6 +51,7 @@ class Runner {
   void take_sample(std::size_t index, const std::string& label);
   void observe_guest(const Domain& domain, DomainSample& sample);
   [[nodiscard]] DomainId id_of(const std::string& name) const;
+  [[nodiscard]] Result<PoolId> pool_of(const std::string& name) const;
   [[nodiscard]] std::string name_of(DomainId id) const;
   void write_observations();
   [[nodiscard]] std::uint64_t since_t0_ns() { return clock_->now_ns() - t0_ns_; }
@@ -61,6 +62,7 @@ class Runner {
   RecordWriter* records_;
   std::vector<Domain> domains_;       // dom0 first
   std::vector<std::string> masters_;  // of every group that was ever formed, in order of forming
+  std::map<std::string, PoolId> pools_;
   std::vector<Observation> observations_;
   std::uint64_t t0_ns_ = 0;
   std::uint64_t calm_span_ns_ = 0;  // of the shortest sample so far

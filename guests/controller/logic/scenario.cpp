@@ -17,9 +17,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 13> kOpNames = {
-    "start", "pause", "unpause", "kill",     "join",   "leave", "dissolve",
-    "share", "cap",   "weight",  "affinity", "sample", "end"};
+constexpr std::array<std::string_view, 19> kOpNames = {
+    "start",       "pause", "unpause", "kill",     "join", "leave",        "dissolve",
+    "share",       "cap",   "weight",  "affinity", "pool", "pool_destroy", "pool_add",
+    "pool_remove", "move",  "domctl",  "sample",   "end"};
 
 // Ranges of the interfaces below: xen_domctl_sched_credit{,2} carry cap and weight as 16 bits,
 // where cap 65535 and weight 0 mean "leave it"; below 4 MiB the PV builder has no room for its page
@@ -29,6 +30,7 @@ constexpr std::uint64_t kMaxWeight = 65535;
 constexpr std::uint64_t kMinMemoryKib = 4096;
 constexpr std::uint64_t kMaxMemoryKib = 1'048'576;
 constexpr std::uint64_t kMaxPcpus = 4096;
+constexpr std::uint64_t kMaxRoom = 64;
 constexpr std::uint64_t kMaxTimeNs = 1'000'000'000'000'000;  // 11 days
 
 /// First error wins; everything after it is skipped.
@@ -179,8 +181,28 @@ std::string domain_name(const Object& object, std::string_view key, bool dom0_al
   return name;
 }
 
+std::string pool_name(const Object& object, bool pool0_allowed, const std::set<std::string>& pools,
+                      Checker& checker) {
+  std::string name = object.text("pool");
+  if (checker.failed()) return name;
+  if (name == kPool0Name) {
+    if (!pool0_allowed) checker.fail(object.key("pool"), "pool0 is always there");
+  } else if (pools.count(name) == 0) {
+    checker.fail(object.key("pool"), "no pool is named \"" + name + "\"");
+  }
+  return name;
+}
+
+/// As domain_name(), or one of those that are none.
+std::string any_domain_name(const Object& object, std::string_view key,
+                            const std::set<std::string>& names, Checker& checker) {
+  std::string name = object.text(key);
+  if (name == kSelfName || name == kXenName || name == kNobodyName) return name;
+  return domain_name(object, key, true, names, checker);
+}
+
 TimelineOp parse_op(const Json& json, const std::string& path, const std::set<std::string>& names,
-                    Checker& checker) {
+                    std::set<std::string>& pools, Checker& checker) {
   const Object object(json, path, checker);
   TimelineOp op;
   op.t_ns = object.integer("t_ns", 0, kMaxTimeNs);
@@ -196,9 +218,13 @@ TimelineOp parse_op(const Json& json, const std::string& path, const std::set<st
     case OpKind::kStart:
     case OpKind::kPause:
     case OpKind::kUnpause:
-    case OpKind::kKill:
       object.only({"t_ns", "op", "domain"});
       op.domain = domain_name(object, "domain", false, names, checker);
+      break;
+    case OpKind::kKill:
+      object.only({"t_ns", "op", "domain", "keep"});
+      op.domain = domain_name(object, "domain", false, names, checker);
+      op.keep = json.contains("keep") && object.number<std::uint32_t>("keep", 0, 1) == 1;
       break;
     case OpKind::kJoin:
     case OpKind::kLeave:
@@ -230,6 +256,41 @@ TimelineOp parse_op(const Json& json, const std::string& path, const std::set<st
       object.only({"t_ns", "op", "domain", "pcpus"});
       op.domain = domain_name(object, "domain", false, names, checker);
       op.pcpus = object.pcpus("pcpus");
+      break;
+    case OpKind::kPool:
+      object.only({"t_ns", "op", "pool", "scheduler", "pcpus"});
+      op.pool = object.text("pool");
+      if (op.pool == kPool0Name || !pools.insert(op.pool).second) {
+        checker.fail(object.key("pool"), "\"" + op.pool + "\" is taken");
+      }
+      op.scheduler = object.text("scheduler");
+      op.pcpus = object.pcpus("pcpus");
+      if (!op.pcpus) checker.fail(object.key("pcpus"), "must name a pCPU at least");
+      break;
+    case OpKind::kPoolDestroy:
+      object.only({"t_ns", "op", "pool"});
+      op.pool = pool_name(object, false, pools, checker);
+      break;
+    case OpKind::kPoolAdd:
+    case OpKind::kPoolRemove:
+      object.only({"t_ns", "op", "pool", "pcpu"});
+      op.pool = pool_name(object, false, pools, checker);
+      op.pcpu = object.number<std::uint32_t>("pcpu", 0, kMaxPcpus - 1);
+      break;
+    case OpKind::kMove:
+      object.only({"t_ns", "op", "domain", "pool"});
+      op.domain = domain_name(object, "domain", false, names, checker);
+      op.pool = pool_name(object, true, pools, checker);
+      break;
+    case OpKind::kDomctl:
+      object.only({"t_ns", "op", "cmd", "master", "member", "flags", "pad", "weight", "room"});
+      op.master = any_domain_name(object, "master", names, checker);
+      if (json.contains("member")) op.member = any_domain_name(object, "member", names, checker);
+      op.raw = {.cmd = object.number<std::uint32_t>("cmd", 0),
+                .flags = object.number<std::uint32_t>("flags", 0),
+                .pad = object.number<std::uint16_t>("pad", 0),
+                .weight = object.number<std::uint32_t>("weight", 0),
+                .room = object.number<std::uint32_t>("room", 0, kMaxRoom)};
       break;
     case OpKind::kSample:
       object.only({"t_ns", "op", "label"});
@@ -291,9 +352,10 @@ Result<Scenario> parse_scenario(std::string_view json) {
     const std::string& name = scenario.domains.back().name;
     if (!names.insert(name).second) checker.fail(path + ".name", "\"" + name + "\" is taken");
   }
+  std::set<std::string> pools;
   for (const Json& op : object.array("timeline")) {
     const std::string path = "timeline[" + std::to_string(scenario.timeline.size()) + "]";
-    scenario.timeline.push_back(parse_op(op, path, names, checker));
+    scenario.timeline.push_back(parse_op(op, path, names, pools, checker));
   }
   if (!checker.failed()) check_timeline(scenario.timeline, checker);
   if (checker.failed()) return checker.error();

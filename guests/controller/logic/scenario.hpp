@@ -19,6 +19,11 @@ namespace nemesis {
 
 inline constexpr int kScenarioFormat = 1;
 inline constexpr std::string_view kDom0Name = "dom0";
+inline constexpr std::string_view kPool0Name = "pool0";
+/// Domains that are none, for the op "domctl": DOMID_SELF, DOMID_XEN, an id that nobody has.
+inline constexpr std::string_view kSelfName = "self";
+inline constexpr std::string_view kXenName = "xen";
+inline constexpr std::string_view kNobodyName = "nobody";
 
 enum class DomainKind { kPv };
 
@@ -50,22 +55,42 @@ enum class OpKind {
   kCap,
   kWeight,
   kAffinity,
+  kPool,
+  kPoolDestroy,
+  kPoolAdd,
+  kPoolRemove,
+  kMove,
+  kDomctl,
   kSample,
   kEnd,
 };
 
 [[nodiscard]] std::string_view name_of(OpKind kind);
 
+/// XEN_DOMCTL_scheddom_op as it is, for what no library would send.
+struct RawScheddom {
+  std::uint32_t cmd = 0;
+  std::uint32_t flags = 0;
+  std::uint16_t pad = 0;
+  std::uint32_t weight = 0;
+  std::uint32_t room = 0;  ///< in domains
+};
+
 struct TimelineOp {
   std::uint64_t t_ns = 0;  ///< from t0
   OpKind kind = OpKind::kEnd;
-  std::string domain;  ///< start, pause, unpause, kill, cap, weight, affinity
-  std::string master;  ///< join, leave, dissolve, share
-  std::string member;  ///< join, leave, share
-  std::string label;   ///< sample
+  std::string domain;     ///< start, pause, unpause, kill, cap, weight, affinity, move
+  std::string master;     ///< join, leave, dissolve, share, domctl
+  std::string member;     ///< join, leave, share, domctl (may be empty there)
+  std::string label;      ///< sample
+  std::string pool;       ///< pool…, move
+  std::string scheduler;  ///< pool
   std::uint16_t cap_percent = 0;
   std::uint16_t weight = 0;
-  Affinity pcpus;
+  Affinity pcpus;          ///< affinity, pool
+  std::uint32_t pcpu = 0;  ///< pool_add, pool_remove
+  bool keep = false;       ///< kill: hold a page of it, so that it stays dying
+  RawScheddom raw;         ///< domctl
 };
 
 struct Scenario {
