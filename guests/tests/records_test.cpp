@@ -53,8 +53,10 @@ TEST_F(Records, SmallOnes) {
 }
 
 TEST_F(Records, ErrnoIsZeroOrASymbol) {
-  records.op({.index = 2, .kind = OpKind::kJoin, .t_ns = 5, .done_ns = 6, .errnum = 0, .answer = {}});
-  records.op({.index = 3, .kind = OpKind::kLeave, .t_ns = 7, .done_ns = 8, .errnum = EBUSY, .answer = {}});
+  records.op(
+      {.index = 2, .kind = OpKind::kJoin, .t_ns = 5, .done_ns = 6, .errnum = 0, .answer = {}});
+  records.op(
+      {.index = 3, .kind = OpKind::kLeave, .t_ns = 7, .done_ns = 8, .errnum = EBUSY, .answer = {}});
   EXPECT_EQ(sink.text, R"({"r":"op","i":2,"op":"join","t_ns":5,"done_ns":6,"errno":0})"
                        "\n"
                        R"({"r":"op","i":3,"op":"leave","t_ns":7,"done_ns":8,"errno":"EBUSY"})"
