@@ -24,6 +24,7 @@ HELLO: Json = {
     "cpu_khz": 1000000,
     "total_kib": 524288,
 }
+REFILL_NS = 10_000_000
 READY: Json = {"r": "ready", "t_ns": 1_000_000_000}
 
 
@@ -95,7 +96,8 @@ def _sample(
     caps: dict[str, int],
     usage: dict[str, int],
 ) -> Json:
-    counts = {"nr_periods": 0, "nr_throttled": 0, "throttled_ns": 0}
+    refills = step["t_ns"] // REFILL_NS
+    counts = {"nr_periods": refills, "nr_throttled": refills, "throttled_ns": step["t_ns"] // 2}
     groups = []
     for master in sorted(set(master_of.values())):
         names = _group(master_of, master)

@@ -64,7 +64,7 @@ def test_ideal_passes() -> None:
     assert verdicts["alone"] is None and verdicts["free"] is None
     joined = next(row for row in judgement.rows if row.phase == "joined")
     assert joined.share == pytest.approx(10) and joined.split == pytest.approx((50, 50))
-    assert {c.clause for c in judgement.checks} == {"op", "groups", "E1.cap", "E4.even"}
+    assert {c.clause for c in judgement.checks} == {"op", "groups", "E1.cap", "E4.even", "stats"}
 
 
 def test_reference_has_rows_only() -> None:
@@ -362,7 +362,8 @@ def test_group_clauses(steps: str, clause: str, cpu_ns: int, usage_ns: int, bad:
         add_usage(raw, "p/1", usage_ns)
 
     judgement = judged(distort, what=what)
-    found = {check.where for check in judgement.checks if check.verdict == Verdict.FAIL}
+    clauses = [check for check in judgement.checks if check.clause != "stats"]
+    found = {check.where for check in clauses if check.verdict == Verdict.FAIL}
     assert (found, judgement.reason == "") == (bad, not bad), judgement.reason
 
 
@@ -497,3 +498,35 @@ def test_count(answer: dict[str, Any], bad: int) -> None:
 
     checks = [check for check in judged(distort, what=what).checks if check.clause == "op"]
     assert sum(check.verdict == Verdict.FAIL for check in checks) == bad
+
+
+@pytest.mark.parametrize(
+    ("of", "key", "more", "bad"),
+    [
+        ("group", "nr_periods", 2, {"nr_periods", "b: as many", "a: as many"}),
+        ("group", "nr_throttled", -200, {"nr_throttled", "a: throttled", "b: throttled"}),
+        ("group", "nr_throttled", 2, {"nr_throttled"}),
+        ("group", "throttled_ns", -(10**9), {"throttled_ns", "a: no more", "b: no more"}),
+        ("group", "throttled_ns", 10**9, {"throttled_ns"}),
+        ("b", "usage_ns", -1, {"its domains'"}),
+        ("b", "nr_periods", -2, {"b: as many"}),
+        ("b", "nr_throttled", 1, {"b: throttled"}),
+        ("b", "throttled_ns", 1, {"b: no more"}),
+    ],
+)
+def test_statistics(of: str, key: str, more: int, bad: set[str]) -> None:
+    """Each figure that a group gives of itself is held against the others, and the clock."""
+    what = scenario.parse(GROUPED % ("", '"E1.cap"'), Path("grouped.toml"))
+
+    def distort(raw: Raw) -> None:
+        for group in sample(raw, "p/1")["groups"]:
+            if of == "group":
+                group[key] += more
+            for domain in group["domains"]:
+                if domain["name"] == of:
+                    domain[key] += more
+
+    checks = [check for check in judged(distort, what=what).checks if check.clause == "stats"]
+    assert len(checks) == 10
+    found = {check.where for check in checks if check.verdict == Verdict.FAIL}
+    assert len(found) == len(bad) and all(any(f.startswith(b) for f in found) for b in bad), found
