@@ -138,6 +138,16 @@ TEST(ShareOut, ADebtOfTheGroupIsPaidFirst) {
   EXPECT_EQ(group.spare, -kMillisecond);
 }
 
+// As when the cap is lowered: what was earned under the old one is no debt under the new.
+TEST(ShareOut, WhatIsOverTheLimitIsNotTakenBack) {
+  Group group({256, 256});
+  group[0].budget = group[1].budget = 8 * kMillisecond;
+  group.refill(kMillisecond);
+  EXPECT_EQ(group[0].budget, 8 * kMillisecond);
+  EXPECT_EQ(group[1].budget, 8 * kMillisecond);
+  EXPECT_EQ(group.spare, 0);
+}
+
 TEST(ShareOut, SmallPartsComeInTurnsOfAWholeChunk) {
   // 5 % of a pCPU for 8 domains: 62.5 us each per refill of 10 ms.
   Group group(std::vector<std::uint32_t>(8, 256));
@@ -224,10 +234,12 @@ TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
       before[i] = group[i].budget;
     }
     const s_time_t held = group.held();
+    const s_time_t dealt = held - group.spare;
     scheddom_share_out(&group[0], &group.spare, refill_ns, limit_ns, kChunk);
 
     EXPECT_LE(group.held(), held + refill_ns);
-    EXPECT_LE(group.held(), std::max(limit_ns, held));
+    // Over the limit only by what had been dealt out before, when the limit was higher.
+    EXPECT_LE(group.held(), std::max({limit_ns, held, dealt}));
     if (held + refill_ns <= limit_ns) {
       EXPECT_EQ(group.held(), held + refill_ns);
     }
