@@ -55,6 +55,10 @@ ifneq ($(TIER),smoke)
 endif
 	$(PYTEST_COMMAND)
 
+.PHONY: mutants
+mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
+	@harness/lab mutants $(M) --xen $(XEN) $(ARGS)
+
 .PHONY: test-4.20
 test-4.20: setup ## the second base: its series, then the acceptance tests that run on every base
 	@$(PYTHON) -m schedlab.build --xen 4.20 check-patches

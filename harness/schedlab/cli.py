@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: ``lab run``, ``lab list``, ``lab calibrate``, ``lab clean``.
+"""The command line: ``lab run``, ``list``, ``calibrate``, ``overhead``, ``mutants``, ``clean``.
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 all passed, 1 a check failed, 2
 could not run (an error or a crash), 130 interrupted.
@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from schedlab import checkpoint, qemu, report, run, scenario
+from schedlab import checkpoint, mutants, overhead, qemu, report, run, scenario
 from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SCENARIOS = REPOSITORY / "harness" / "scenarios"
 CALIBRATION = SCENARIOS / "calibration.toml"
 RESULTS = REPOSITORY / "results"
+MUTANTS = REPOSITORY / "hypervisor" / "mutants"
 _STEPS = (checkpoint.STEP, "reference", "calibration")
 _EXIT = {
     Verdict.PASS: 0,
@@ -104,7 +105,21 @@ def _parser() -> argparse.ArgumentParser:
     calibrator.add_argument("--variant", choices=VARIANTS, default="patched")
     calibrator.set_defaults(action=_calibrate)
 
-    for command in (runner, calibrator):
+    counter = commands.add_parser("overhead", help="what the series costs where there is no group")
+    counter.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    counter.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    counter.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    counter.add_argument("--variant", choices=VARIANTS, default="patched", help="against stock")
+    counter.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    counter.set_defaults(action=_overhead)
+
+    hunter = commands.add_parser("mutants", help="break the series, and see which test catches it")
+    hunter.add_argument("names", nargs="*", metavar="MUTANT", help="these alone")
+    hunter.add_argument("--list", action="store_true", help="say what there is")
+    hunter.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    hunter.set_defaults(action=_mutants)
+
+    for command in (runner, calibrator, counter, hunter):
         command.add_argument("--xen", default="4.17", metavar="BASE", help="Xen base (4.17)")
         command.add_argument(
             "--watchdog",
@@ -270,6 +285,14 @@ def _calibrate(options: argparse.Namespace, build: Builder) -> int:
     if not dry_run():
         print(f"calibration of {options.variant} Xen {options.xen}: pass: {folder}")
     return 0
+
+
+def _overhead(options: argparse.Namespace, build: Builder) -> int:
+    return overhead.main(options, _lab(options, build, cold=False), SCENARIOS)
+
+
+def _mutants(options: argparse.Namespace, build: Builder) -> int:
+    return mutants.main(options, _lab(options, build, cold=True), MUTANTS, SCENARIOS)
 
 
 def _list(options: argparse.Namespace, build: Builder) -> int:

@@ -43,7 +43,7 @@ REFILL_NS = 10 * _MS
 QUANTUM_NS = _MS // 2
 # The project's own aim for a whole phase of REACH_NS or more, relative to the cap: the tighter of
 # it and E1.
-REACH: Mapping[str, float] = {"credit2": 0.01, "credit": 0.01}
+REACH = 0.01
 REACH_NS = 5_000 * _MS
 # Contract E4: aim for the split between equal domains, relative to an even part.
 EVEN = 0.02
@@ -175,7 +175,7 @@ def max_min(
 
 
 def cap_tolerance(
-    scheduler: str, cap_percent: int, window_ns: int, at_once: int, *, whole: bool
+    cap_percent: int, window_ns: int, at_once: int, *, whole: bool
 ) -> tuple[float, str]:
     """The tolerance on a capped group's share (percent of one pCPU) and how it comes about.
 
@@ -188,9 +188,9 @@ def cap_tolerance(
         f"E1: cap {cap_percent} % x period {PERIOD_NS / _MS:g} ms + {at_once} x quantum "
         f"{QUANTUM_NS / _MS:g} ms in {window_ns / 1e9:.4g} s"
     )
-    reach = REACH[scheduler] * cap_percent
+    reach = REACH * cap_percent
     if whole and window_ns >= REACH_NS * (1 - LATE) and reach < bound:
-        return reach, f"reach: {REACH[scheduler]:.0%} of the cap over {window_ns / 1e9:.4g} s"
+        return reach, f"reach: {REACH:.0%} of the cap over {window_ns / 1e9:.4g} s"
     return bound, reason
 
 
@@ -392,7 +392,7 @@ def _cap_checks(
         reading = 0.0
     else:
         whole = where == "whole"
-        tolerance, reason = cap_tolerance(dims.scheduler, cap, window_ns, at_once, whole=whole)
+        tolerance, reason = cap_tolerance(cap, window_ns, at_once, whole=whole)
         reading = 100.0 * (one.span_ns + two.span_ns) * at_once / window_ns
     measured = share(one, two, expectation.domains)
     clause = expectation.clause

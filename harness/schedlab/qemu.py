@@ -97,6 +97,10 @@ class Artifacts(Protocol):
         ...  # noqa: E704
 
     @property
+    def xen_syms(self) -> Path:
+        ...  # noqa: E704
+
+    @property
     def kernel(self) -> Path:
         ...  # noqa: E704
 

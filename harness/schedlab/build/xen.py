@@ -235,12 +235,18 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
     return layout.store.get("xen", inputs, make, title=title)
 
 
-def compile_hypervisor(layout: Layout, found: Source, tree: Path, parts: list[Path], log: Path) -> None:
-    """Build in a work tree, anew when the last build there did not end well or had other tools."""
+def compile_hypervisor(
+    layout: Layout, found: Source, tree: Path, parts: list[Path], log: Path, *, keep_edits: bool = False
+) -> None:
+    """Build in a work tree, anew when the last build there did not end well or had other tools.
+
+    keep_edits: the tree has been checked out, and edited, by the caller.
+    """
     stamp = tree / ".nemesis-built"
     if not dry_run():
         tree.mkdir(parents=True, exist_ok=True)
-    check_out(found, tree, log)
+    if not keep_edits:
+        check_out(found, tree, log)
     built_by = "\n".join((toolchain(), *(part.read_text() for part in parts)))
     if not stamp.is_file() or stamp.read_text() != built_by:
         git("clean", "-q", "-x", "-f", "-d", cwd=tree, log=log)

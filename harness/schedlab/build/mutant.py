@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Breakages of the series: the hypervisor built from a patched source with a few lines replaced.
+
+One work tree is kept for all of them, so each compiles what it touches, and is put back afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schedlab.build import xen as xen_recipes
+from schedlab.build.layout import Layout
+from schedlab.build.toolchain import compiler, toolchain
+from schedlab.core.command import dry_run, run
+from schedlab.core.errors import LabError
+from schedlab.core.store import exclusive, sha256_file
+
+
+@dataclass(frozen=True)
+class Edit:
+    """``old`` in a file of the Xen tree becomes ``new``; it is there once."""
+
+    file: str
+    old: str
+    new: str
+
+
+def check(tree: Path, edits: Sequence[Edit], who: str) -> None:
+    """LabError where an edit's text is not there exactly once: the series has moved on."""
+    for edit in edits:
+        path = tree / edit.file
+        count = path.read_text().count(edit.old) if path.is_file() else 0
+        if count != 1:
+            first = edit.old.strip().splitlines()[0] if edit.old.strip() else ""
+            raise LabError(
+                f"mutant {who}: the text that begins with {first!r} is {count} times in {edit.file}",
+                "the series has moved on: bring the mutant after it",
+            )
+
+
+def apply(tree: Path, edits: Sequence[Edit]) -> None:
+    """Replace; check() has been there before."""
+    for edit in edits:
+        path = tree / edit.file
+        path.write_text(path.read_text().replace(edit.old, edit.new))
+
+
+def hypervisor(layout: Layout, xen: str, config: str, edits: Sequence[Edit], who: str) -> Path:
+    """The entry has xen, xen-syms, and scheddom-share.h of the mutated source.  Raises LabError."""
+    found = xen_recipes.source(layout, xen, "patched")
+    parts = xen_recipes.fragments(layout, config)
+    inputs = {
+        "tree": found.tree,
+        "edits": json.dumps([[edit.file, edit.old, edit.new] for edit in edits]),
+        "config": {part.name: sha256_file(part) for part in parts},
+        "toolchain": toolchain(),
+        "format": "1",
+    }
+    tree = layout.work / f"xen-{xen}-mutant{'' if config == 'release' else '-' + config}"
+    log = layout.log(f"mutant-{who}")
+
+    def make(folder: Path) -> None:
+        tree_lock = exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}")
+        with exclusive(layout.work / "lock", "a build"), tree_lock:
+            # check_out() undoes the edits of the one before.
+            xen_recipes.check_out(found, tree, log)
+            if not dry_run():
+                check(tree, edits, who)
+                apply(tree, edits)
+            xen_recipes.compile_hypervisor(layout, found, tree, parts, log, keep_edits=True)
+            header = tree / "xen/common/sched/scheddom-share.h"
+            run(["cp", tree / "xen" / "xen", tree / "xen" / "xen-syms", header, folder])
+
+    return layout.store.get("mutant", inputs, make)
+
+
+def unit_tests(layout: Layout, entry: Path, folder: Path) -> Path:
+    """Compile the tests of the series' arithmetic against an entry's header; the program."""
+    program = folder / "share_out_test"
+    source = layout.root / "hypervisor" / "tests" / "share_out_test.cpp"
+    words: list[str | Path] = [*compiler().replace("gcc", "g++").split(), "-std=c++20", "-O1"]
+    words += ["-isystem", entry, source, "-o", program, "-lgtest", "-lgtest_main", "-pthread"]
+    run(words, log=layout.log("mutant-unit"))
+    return program
