@@ -194,16 +194,14 @@ class RealJudge:
         return failed[0] if failed else "" if done.returncode == 0 else f"exit {done.returncode}"
 
     def _scenario(self, entry: Path, config: str, name: str, who: str) -> str:
-        from schedlab.core.store import sha256_file
+        from schedlab.build import mutant as recipe
 
         stem, *dimensions = name.split(":")
         what = scenario.load(scenario.find(stem, self._scenarios))
         schedulers = [dimensions[0]] if dimensions else []
         pcpus = [int(dimensions[1])] if len(dimensions) > 1 else []
         what = scenario.override(what, schedulers=schedulers, pcpus=pcpus, shift=None)
-        built = self._artifacts(self._xen, "patched", config)
-        hashes = {**built.hashes, "xen": sha256_file(entry / "xen")}
-        mutated = replace(built, xen=entry / "xen", xen_syms=entry / "xen-syms", hashes=hashes)
+        mutated = recipe.boots(self._artifacts(self._xen, "patched", config), entry)
         lab = replace(self._lab, build=lambda variant: mutated)
         for dims in what.matrix():
             folder = self._folder / who / f"{config}-{stem}-{dims.name()}"

@@ -39,9 +39,12 @@ class Artifacts:
 
 
 def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "release") -> Artifacts:
-    """Build what is missing.  xen: the base; variant: "patched" or "stock"; config: hypervisor/config/<config>.config.
+    """Build what is missing.
 
-    Raises LabError.  Controller and guests are always those of the patched Xen: a stock hypervisor answers their extra
+    xen: the base; variant: "patched" or "stock"; config: hypervisor/config/<config>.config.
+
+    Raises LabError.  Controller and guests are always those of the patched Xen: a stock hypervisor
+    answers their extra
     calls with an error.
     """
     layout = Layout.from_environment()

@@ -21,7 +21,9 @@ from schedlab.core.errors import LabError
 def main() -> int:
     """Exit status: 0 done, 2 could not run, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="schedlab.build", description=__doc__)
-    parser.add_argument("--xen", default=os.environ.get("XEN") or "4.17", help="base (default: %(default)s)")
+    parser.add_argument(
+        "--xen", default=os.environ.get("XEN") or "4.17", help="base (default: %(default)s)"
+    )
     parser.add_argument("--variant", default="patched", choices=xen.VARIANTS)
     parser.add_argument("--config", default="release", help="hypervisor/config/<CONFIG>.config")
     layout = Layout.from_environment()
@@ -46,7 +48,9 @@ def main() -> int:
         "patches": lambda: "\n".join(map(str, series.refresh(layout, options.xen))),
         "check-patches": lambda: series.check(layout, options.xen),
     }
-    parser.add_argument("steps", metavar="STEP", nargs="+", choices=list(steps), help=", ".join(steps))
+    parser.add_argument(
+        "steps", metavar="STEP", nargs="+", choices=list(steps), help=", ".join(steps)
+    )
     options = parser.parse_args()
     interrupt_on_sigterm()
     try:

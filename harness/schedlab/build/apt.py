@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Fetching from the Debian archive through the machine's own apt set-up, without touching it.
 
-Which mirror, which keys and which proxy are the machine's business, so they are read from its configuration: its
-sources (deb822 and one-line) tell the mirror, `apt-config dump` everything else.  From these a private configuration is
-derived in the build folder, with the suites that the lock file names.  apt verifies signatures; what it delivers is then
+Which mirror, which keys and which proxy are the machine's business, so they are read from its
+configuration: its
+sources (deb822 and one-line) tell the mirror, `apt-config dump` everything else.  From these a
+private configuration is
+derived in the build folder, with the suites that the lock file names.  apt verifies signatures;
+what it delivers is then
 checked against the lock file.
 """
 
@@ -24,7 +27,10 @@ _DEBIAN_SUITE = re.compile(
     r"(?P<release>bookworm|trixie|forky|sid|stable|oldstable|oldoldstable|testing|unstable)"
     r"(?P<part>|-updates|-backports|-proposed-updates|-security|/updates)$"
 )
-_REMEDY_SOURCES = "add Debian's archive to the machine's apt sources, or set DOWNLOADS in local.mk to a folder with the file"
+_REMEDY_SOURCES = (
+    "add Debian's archive to the machine's apt sources, or set DOWNLOADS in "
+    "local.mk to a folder with the file"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Where the machine gets Debian from: the main archive, and the security archive if it uses one."""
+    """Where the machine gets Debian from: the main archive, and the security archive if it uses
+    one.
+    """
 
     main: Source
     security: Source | None
@@ -53,7 +61,9 @@ def parse_deb822(text: str) -> list[Source]:
         name = ""
         for line in paragraph.splitlines():
             if line[:1] in (" ", "\t"):
-                fields[name] += "\n" + line  # a folded value, such as a key given inline, is kept as it is
+                fields[name] += (
+                    "\n" + line
+                )  # a folded value, such as a key given inline, is kept as it is
             elif ":" in line:
                 name, value = line.split(":", 1)
                 name = name.strip().lower()
@@ -90,9 +100,10 @@ def parse_one_line(text: str) -> list[Source]:
 
 
 def find_mirrors(sources: Iterable[Source]) -> Mirrors:
-    """Tell Debian's own archives among the machine's sources: a Debian suite with the component main.
+    """Tell Debian's own archives among the machine's sources: a Debian suite with component main.
 
-    A foreign repository may use Debian's suite names too; one whose address ends in /debian (/debian-security) wins.
+    A foreign repository may use Debian's suite names too; one whose address ends in /debian
+    (/debian-security) wins.
     """
     main: list[Source] = []
     security: list[Source] = []
@@ -105,14 +116,19 @@ def find_mirrors(sources: Iterable[Source]) -> Mirrors:
                 continue
             (security if match["part"] in ("-security", "/updates") else main).append(source)
     if not main:
-        raise LabError("no Debian archive (a Debian suite with component main) in apt's sources", _REMEDY_SOURCES)
+        raise LabError(
+            "no Debian archive (a Debian suite with component main) in apt's sources",
+            _REMEDY_SOURCES,
+        )
     security.sort(key=lambda source: not re.search(r"/debian-security(/|$)", source.uris[0]))
     main.sort(key=lambda source: not re.search(r"/debian(/|$)", source.uris[0]))
     return Mirrors(main[0], security[0] if security else None)
 
 
 def render_sources(mirrors: Mirrors, kind: str, suites: Iterable[str]) -> str:
-    """The private sources file (deb822): kind "deb" or "deb-src", the suites from the archive each belongs to."""
+    """The private sources file (deb822): kind "deb" or "deb-src", the suites from the archive each
+    belongs to.
+    """
     paragraphs = []
     for suite in suites:
         source = mirrors.security if suite.endswith("-security") else mirrors.main
@@ -132,7 +148,14 @@ def render_sources(mirrors: Mirrors, kind: str, suites: Iterable[str]) -> str:
 def read_machine_sources() -> list[Source]:
     """All sources the machine's apt uses."""
     shown = query(
-        ["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"]
+        [
+            "apt-config",
+            "shell",
+            "LIST",
+            "Dir::Etc::sourcelist/f",
+            "PARTS",
+            "Dir::Etc::sourceparts/d",
+        ]
     )
     places = dict(re.findall(r"(?m)^(\w+)='(.*)'$", shown))
     sources = []
@@ -161,7 +184,9 @@ class PrivateApt:
         kind = "deb-src" if self.item.kind == "tarball" else "deb"
         sources = render_sources(find_mirrors(read_machine_sources()), kind, self.item.suites)
         if not sources:
-            raise LabError(f"apt's sources have no archive with {', '.join(self.item.suites)}", _REMEDY_SOURCES)
+            raise LabError(
+                f"apt's sources have no archive with {', '.join(self.item.suites)}", _REMEDY_SOURCES
+            )
         if not dry_run():
             shutil.rmtree(self.folder, ignore_errors=True)
             for name in ("parts", "lists/partial", "cache/archives/partial"):
@@ -187,7 +212,13 @@ class PrivateApt:
             get += ["source", "--tar-only", "--download-only"]
         else:
             get += ["download"]
-        run([*get, *wanted], cwd=into, env=self.env, log=self.log, label=f"fetching {' '.join(wanted)}")
+        run(
+            [*get, *wanted],
+            cwd=into,
+            env=self.env,
+            log=self.log,
+            label=f"fetching {' '.join(wanted)}",
+        )
 
     def _configuration(self) -> str:
         """The machine's settings, except where things are, what runs afterwards, and pins."""
@@ -217,7 +248,9 @@ class PrivateApt:
 
 def fetch(item: Item, choice: Choice, into: Path, apt: PrivateApt, downloads: Path | None) -> None:
     """Put the files of a choice into a folder, each checked against the lock file."""
-    at_hand = downloads is not None and all((downloads / file.name).is_file() for file in choice.files)
+    at_hand = downloads is not None and all(
+        (downloads / file.name).is_file() for file in choice.files
+    )
     if at_hand and downloads is not None:
         for file in choice.files:
             run(["cp", downloads / file.name, into / file.name])
@@ -232,11 +265,16 @@ def verify(choice: Choice, folder: Path) -> None:
     for file in choice.files:
         path = folder / file.name
         if not path.is_file():
-            raise LabError(f"apt did not deliver {file.name}", "compare the name in the lock file with the archive's")
+            raise LabError(
+                f"apt did not deliver {file.name}",
+                "compare the name in the lock file with the archive's",
+            )
         got = sha256_file(path)
         if got != file.sha256:
             raise LabError(
-                f"{file.name}: SHA-256 is {got} ({path.stat().st_size} bytes), the lock file says {file.sha256}",
-                "truncated or not the file that was locked: run again to fetch it anew; if it stays, compare with"
+                f"{file.name}: SHA-256 is {got} ({path.stat().st_size} bytes), the lock file "
+                f"says {file.sha256}",
+                "truncated or not the file that was locked: run again to fetch it anew; if it "
+                "stays, compare with"
                 f" `apt-cache show {file.package}={file.version}` before changing the lock file",
             )

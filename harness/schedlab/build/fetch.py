@@ -30,12 +30,16 @@ def fetch(layout: Layout, name: str) -> Fetched:
     """Fetch an item of the lock file, unless one of its choices is in the store already."""
     items = load(layout.lock_file)
     if name not in items:
-        raise LabError(f"{layout.lock_file} has no item.{name}", f"it has {', '.join(sorted(items))}")
+        raise LabError(
+            f"{layout.lock_file} has no item.{name}", f"it has {', '.join(sorted(items))}"
+        )
     return fetch_item(layout, items[name])
 
 
 def fetch_item(layout: Layout, item: Item) -> Fetched:
-    """Take what is stored, else what DOWNLOADS has, else what the archive offers; choices in order each time."""
+    """Take what is stored, else what DOWNLOADS has, else what the archive offers; choices in order
+    each time.
+    """
     step = f"fetch-{item.name}"
     for choice in item.choices:
         entry = layout.store.find(step, _inputs(item, choice))
@@ -69,8 +73,10 @@ def fetch_item(layout: Layout, item: Item) -> Fetched:
             print(f"  {error.what}", file=sys.stderr)
             refused.append(error)
     raise LabError(
-        f"none of the locked versions of {item.name} can be had: " + "; ".join(error.what for error in refused),
-        f"add one that is offered, with its SHA-256, to {layout.lock_file} (how: see its head), or set DOWNLOADS in"
+        f"none of the locked versions of {item.name} can be had: "
+        + "; ".join(error.what for error in refused),
+        f"add one that is offered, with its SHA-256, to {layout.lock_file} (how: see its head), "
+        "or set DOWNLOADS in"
         " local.mk to a folder with the files",
         refused[-1].log,
     )
@@ -93,6 +99,7 @@ def _check_offered(item: Item, choice: Choice, private: apt.PrivateApt) -> None:
             others = sorted(version for package, version in offered if package == file.package)
             says = ", ".join(others) or "no version at all"
             raise GoneError(
-                f"{file.package} {file.version} is gone from {', '.join(item.suites)}; apt offers {says}",
+                f"{file.package} {file.version} is gone from {', '.join(item.suites)}; apt "
+                f"offers {says}",
                 log=private.log,
             )

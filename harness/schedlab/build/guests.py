@@ -15,7 +15,11 @@ from schedlab.core.store import exclusive, sha256_file
 def sources(layout: Layout) -> dict[str, str]:
     """Every file CMake may read for guests and controller, with its SHA-256."""
     paths = [layout.root / "CMakeLists.txt"]
-    paths += [path for path in (layout.root / "guests").rglob("*") if path.is_file() and path.suffix != ".md"]
+    paths += [
+        path
+        for path in (layout.root / "guests").rglob("*")
+        if path.is_file() and path.suffix != ".md"
+    ]
     return {str(path.relative_to(layout.root)): sha256_file(path) for path in sorted(paths)}
 
 
@@ -42,8 +46,22 @@ def compile_guests(layout: Layout, tools: Path, work: Path, install: Path, log: 
     """Configure, build and install to a folder; the work folder is kept for the next time."""
     environment = compiler_environment(layout)
     configure: list[str | Path] = ["cmake", "-G", "Ninja", "-S", layout.root, "-B", work]
-    configure += [f"-DXEN_TOOLS_PREFIX={tools}", "-DNEMESIS_HOST_TESTS=OFF", "-DCMAKE_BUILD_TYPE=Release"]
+    configure += [
+        f"-DXEN_TOOLS_PREFIX={tools}",
+        "-DNEMESIS_HOST_TESTS=OFF",
+        "-DCMAKE_BUILD_TYPE=Release",
+    ]
     configure += [f"-DCMAKE_CXX_COMPILER_LAUNCHER={'ccache' if has_ccache() else ''}"]
     run(configure, env=environment, log=log, label="cmake")
-    run(["cmake", "--build", work, f"-j{layout.jobs}"], env=environment, log=log, label="building guests")
-    run(["cmake", "--install", work, "--prefix", install], env=environment, log=log, label="cmake --install")
+    run(
+        ["cmake", "--build", work, f"-j{layout.jobs}"],
+        env=environment,
+        log=log,
+        label="building guests",
+    )
+    run(
+        ["cmake", "--install", work, "--prefix", install],
+        env=environment,
+        log=log,
+        label="cmake --install",
+    )

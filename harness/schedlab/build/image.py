@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """dom0's initramfs: a cpio archive (newc), written here so that the same files give the same bytes.
 
-Times are the fixed build date, the order is sorted, the owner is root, inodes are counted.  The format: Linux,
+Times are the fixed build date, the order is sorted, the owner is root, inodes are counted.  The
+format: Linux,
 Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 
@@ -35,7 +36,20 @@ def cpio(members: Iterable[Member]) -> bytes:
         name = member.name.encode() + b"\0"
         links = 2 if stat.S_ISDIR(member.mode) else 1
         date = EPOCH if member.mode else 0
-        fields = (number, member.mode, 0, 0, links, date, len(member.data), 0, 0, *member.device, len(name), 0)
+        fields = (
+            number,
+            member.mode,
+            0,
+            0,
+            links,
+            date,
+            len(member.data),
+            0,
+            0,
+            *member.device,
+            len(name),
+            0,
+        )
         out += b"070701" + b"".join(b"%08X" % value for value in fields) + name
         out += bytes(-len(out) % 4) + member.data
         out += bytes(-len(out) % 4)

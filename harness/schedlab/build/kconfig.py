@@ -26,10 +26,14 @@ def check_fragment(fragment: Path, config: Path, overridden_by: Sequence[Path] =
     """LabError names the options of a fragment that Kconfig dropped or changed."""
     asked = parse(fragment.read_text())
     for later in overridden_by:
-        asked.update((name, value) for name, value in parse(later.read_text()).items() if name in asked)
+        asked.update(
+            (name, value) for name, value in parse(later.read_text()).items() if name in asked
+        )
     got = parse(config.read_text())
     wrong = [
-        f"{name}={value} (is {got.get(name, 'n')})" for name, value in asked.items() if got.get(name, "n") != value
+        f"{name}={value} (is {got.get(name, 'n')})"
+        for name, value in asked.items()
+        if got.get(name, "n") != value
     ]
     if wrong:
         raise LabError(

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""dom0's kernel: Debian's linux-source with images/dom0-kernel.config over tinyconfig, as a stripped ELF."""
+"""dom0's kernel: Debian's linux-source with images/dom0-kernel.config over tinyconfig, as a
+stripped ELF.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def kernel(layout: Layout) -> Path:
             finally:
                 run(["rm", "-rf", work])
 
-    return layout.store.get("kernel", inputs, make, title=f"dom0 kernel {fetched.choice.version} (minutes)")
+    return layout.store.get(
+        "kernel", inputs, make, title=f"dom0 kernel {fetched.choice.version} (minutes)"
+    )
 
 
 def compile_kernel(layout: Layout, package: Path, fragment: Path, work: Path, log: Path) -> None:
@@ -48,11 +52,15 @@ def compile_kernel(layout: Layout, package: Path, fragment: Path, work: Path, lo
     run(["mkdir", "-p", work / "source", work / "obj"])
     if not dry_run() and shutil.disk_usage(work).free < _NEEDED_BYTES:
         raise LabError(
-            f"less than {_NEEDED_BYTES >> 30} GiB are free below {layout.build}, which the kernel's build needs",
+            f"less than {_NEEDED_BYTES >> 30} GiB are free below {layout.build}, which the "
+            "kernel's build needs",
             "free some, or let BUILD in local.mk point to a larger disk",
         )
     run(["dpkg", "-x", package, work / "deb"], log=log)
-    tarball = next((work / "deb").glob("usr/src/linux-source-*.tar.xz"), work / "deb/usr/src/linux-source.tar.xz")
+    tarball = next(
+        (work / "deb").glob("usr/src/linux-source-*.tar.xz"),
+        work / "deb/usr/src/linux-source.tar.xz",
+    )
     run(["tar", "-xf", tarball, "-C", work / "source", "--strip-components=1"], log=log)
     environment = {
         **compiler_environment(layout),
@@ -62,7 +70,13 @@ def compile_kernel(layout: Layout, package: Path, fragment: Path, work: Path, lo
         "KBUILD_BUILD_VERSION": "1",
         "LOCALVERSION": "",
     }
-    make: list[str | Path] = ["make", "-C", work / "source", f"O={work / 'obj'}", f"-j{layout.jobs}"]
+    make: list[str | Path] = [
+        "make",
+        "-C",
+        work / "source",
+        f"O={work / 'obj'}",
+        f"-j{layout.jobs}",
+    ]
     make += [f"CC={compiler()}", f"KCFLAGS=-ffile-prefix-map={work}/="]
     run([*make, "tinyconfig"], env=environment, log=log, label="kernel tinyconfig")
     config = work / "obj" / ".config"

@@ -14,7 +14,8 @@ from schedlab.core.store import Store
 class Layout:
     """The repository and the folder everything is made in.
 
-    NEMESIS_BUILD: the build folder.  NEMESIS_LOCK: the lock file.  NEMESIS_DOWNLOADS: a folder that is looked into for a
+    NEMESIS_BUILD: the build folder.  NEMESIS_LOCK: the lock file.  NEMESIS_DOWNLOADS: a folder that
+    is looked into for a
     file before apt is asked.  NEMESIS_JOBS: make's -j.  CCACHE_DIR: the compiler cache.
     """
 
@@ -31,7 +32,9 @@ class Layout:
         return Layout(
             root=root,
             build=Path(os.environ.get("NEMESIS_BUILD") or root / "build").resolve(),
-            lock_file=Path(os.environ.get("NEMESIS_LOCK") or root / "harness" / "lock.toml").resolve(),
+            lock_file=Path(
+                os.environ.get("NEMESIS_LOCK") or root / "harness" / "lock.toml"
+            ).resolve(),
             downloads=Path(downloads).resolve() if downloads else None,
             jobs=int(os.environ.get("NEMESIS_JOBS") or len(os.sched_getaffinity(0))),
         )

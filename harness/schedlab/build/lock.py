@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lock file: what is fetched, to the byte.  The format is described in harness/lock.toml itself."""
+"""The lock file: what is fetched, to the byte.  The format is described in harness/lock.toml
+itself.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Item:
-    """Something to fetch: kind is "tarball" (of a source package) or "deb"; choices in order of preference."""
+    """Something to fetch: kind is "tarball" (of a source package) or "deb"; choices in order of
+    preference.
+    """
 
     name: str
     kind: str
@@ -50,7 +54,9 @@ def load(path: Path) -> dict[str, Item]:
     try:
         document = tomllib.loads(path.read_text())
     except OSError as error:
-        raise LabError(f"{path}: {error.strerror}", "LOCK in local.mk names the lock file") from error
+        raise LabError(
+            f"{path}: {error.strerror}", "LOCK in local.mk names the lock file"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise LabError(f"{path}: {error}") from error
     items = _take(path, "the file", document, {"item": dict})["item"]
@@ -68,7 +74,10 @@ def _item(path: Path, name: str, entry: dict[str, Any]) -> Item:
         name,
         entry["kind"],
         tuple(entry["suites"]),
-        tuple(_choice(path, f"{where}.choices[{i}]", choice) for i, choice in enumerate(entry["choices"])),
+        tuple(
+            _choice(path, f"{where}.choices[{i}]", choice)
+            for i, choice in enumerate(entry["choices"])
+        ),
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from schedlab.build import Artifacts
 from schedlab.build import xen as xen_recipes
 from schedlab.build.layout import Layout
 from schedlab.build.toolchain import compiler, toolchain
@@ -36,7 +37,8 @@ def check(tree: Path, edits: Sequence[Edit], who: str) -> None:
         if count != 1:
             first = edit.old.strip().splitlines()[0] if edit.old.strip() else ""
             raise LabError(
-                f"mutant {who}: the text that begins with {first!r} is {count} times in {edit.file}",
+                f"mutant {who}: the text that begins with {first!r} is {count} times in "
+                f"{edit.file}",
                 "the series has moved on: bring the mutant after it",
             )
 
@@ -48,9 +50,30 @@ def apply(tree: Path, edits: Sequence[Edit]) -> None:
         path.write_text(path.read_text().replace(edit.old, edit.new))
 
 
-def hypervisor(layout: Layout, xen: str, config: str, edits: Sequence[Edit], who: str) -> Path:
+def with_nops(layout: Layout, xen: str, count: int) -> Path:
+    """Stock Xen whose schedule() executes so many instructions more, and does nothing else.  Raises
+    LabError.
+    """
+    place = "    SCHED_STAT_CRANK(sched_run);\n"
+    edit = Edit(
+        "xen/common/sched/core.c",
+        place,
+        f'    asm volatile ( ".rept {count}; nop; .endr" );\n{place}',
+    )
+    return hypervisor(layout, xen, "release", [edit], f"nops-{count}", variant="stock")
+
+
+def hypervisor(
+    layout: Layout,
+    xen: str,
+    config: str,
+    edits: Sequence[Edit],
+    who: str,
+    *,
+    variant: str = "patched",
+) -> Path:
     """The entry has xen, xen-syms, and scheddom-share.h of the mutated source.  Raises LabError."""
-    found = xen_recipes.source(layout, xen, "patched")
+    found = xen_recipes.source(layout, xen, variant)
     parts = xen_recipes.fragments(layout, config)
     inputs = {
         "tree": found.tree,
@@ -59,7 +82,14 @@ def hypervisor(layout: Layout, xen: str, config: str, edits: Sequence[Edit], who
         "toolchain": toolchain(),
         "format": "1",
     }
-    tree = layout.work / f"xen-{xen}-mutant{'' if config == 'release' else '-' + config}"
+    words = [
+        "xen",
+        xen,
+        "mutant",
+        *([] if variant == "patched" else [variant]),
+        *([] if config == "release" else [config]),
+    ]
+    tree = layout.work / "-".join(words)
     log = layout.log(f"mutant-{who}")
 
     def make(folder: Path) -> None:
@@ -71,10 +101,16 @@ def hypervisor(layout: Layout, xen: str, config: str, edits: Sequence[Edit], who
                 check(tree, edits, who)
                 apply(tree, edits)
             xen_recipes.compile_hypervisor(layout, found, tree, parts, log, keep_edits=True)
-            header = tree / "xen/common/sched/scheddom-share.h"
-            run(["cp", tree / "xen" / "xen", tree / "xen" / "xen-syms", header, folder])
+            headers = (tree / "xen/common/sched").glob("scheddom-share.h")
+            run(["cp", tree / "xen" / "xen", tree / "xen" / "xen-syms", *headers, folder])
 
     return layout.store.get("mutant", inputs, make)
+
+
+def boots(built: Artifacts, entry: Path) -> Artifacts:
+    """The same, with the entry's hypervisor."""
+    hashes = {**built.hashes, "xen": sha256_file(entry / "xen")}
+    return replace(built, xen=entry / "xen", xen_syms=entry / "xen-syms", hashes=hashes)
 
 
 def unit_tests(layout: Layout, entry: Path, folder: Path) -> Path:

@@ -16,7 +16,9 @@ from schedlab.core.errors import LabError
 
 @dataclass(frozen=True)
 class Qemu:
-    """How to start it: program, additions to the environment, arguments that name its data, what it says it is."""
+    """How to start it: program, additions to the environment, arguments that name its data, what it
+    says it is.
+    """
 
     argv0: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -25,7 +27,9 @@ class Qemu:
 
 
 def qemu(layout: Layout) -> Qemu:
-    """The QEMU to use.  NEMESIS_QEMU in the environment names another program (calibration has to accept it)."""
+    """The QEMU to use.  NEMESIS_QEMU in the environment names another program (calibration has to
+    accept it).
+    """
     other = os.environ.get("NEMESIS_QEMU")
     if other:
         return Qemu(Path(other), version=_version(Path(other)))
@@ -52,7 +56,9 @@ def _version(program: Path) -> str:
     except LabError as error:
         missing = re.findall(r"(\S+): cannot open shared object file", error.what)
         if missing:
-            raise LabError(f"QEMU needs {missing[0]}", "`make setup` installs harness/packages.txt") from error
+            raise LabError(
+                f"QEMU needs {missing[0]}", "`make setup` installs harness/packages.txt"
+            ) from error
         raise
     match = re.search(r"version (\S+(?: \([^)]*\))?)", said)
     return match[1] if match else said.strip()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The series and the tree it stands for: make xen-tree, make patches, make check-patches.
 
-Developers edit commits in build/xen-<base>, a git tree of Xen with the tag `base`; hypervisor/<base>/*.patch is written
+Developers edit commits in build/xen-<base>, a git tree of Xen with the tag `base`;
+hypervisor/<base>/*.patch is written
 from it.  The form is stable: the same commits give the same bytes, whoever writes them.
 """
 
@@ -32,7 +33,9 @@ def xen_tree(layout: Layout, base: str) -> Path:
     if not dry_run():
         temporary.rename(tree)
     for patch in xen.patches(layout, base):
-        xen.apply(patch, tree, log)  # one that does not apply leaves the tree at it, to be mended there
+        xen.apply(
+            patch, tree, log
+        )  # one that does not apply leaves the tree at it, to be mended there
     return tree
 
 
@@ -65,7 +68,9 @@ def refresh(layout: Layout, base: str) -> list[Path]:
         if dry_run():
             return []
         if not written:
-            raise LabError(f"{tree} has no commits after the tag base", "commit the changes there first")
+            raise LabError(
+                f"{tree} has no commits after the tag base", "commit the changes there first"
+            )
         series = layout.series(base)
         series.mkdir(exist_ok=True)
         for old in series.glob("*.patch"):
@@ -78,7 +83,8 @@ def refresh(layout: Layout, base: str) -> list[Path]:
 def check(layout: Layout, base: str) -> str:
     """Prove that the series reproduces the tree, and that writing it again gives the same bytes.
 
-    Without a developers' tree the second half stands alone.  Returns what was proven, in one sentence.
+    Without a developers' tree the second half stands alone.  Returns what was proven, in one
+    sentence.
     """
     log = layout.log(f"check-patches-{base}")
     applied = xen.source(layout, base, "patched")
@@ -92,7 +98,8 @@ def check(layout: Layout, base: str) -> str:
         for ours, theirs in zip(committed, again):
             if ours.name != theirs.name or ours.read_bytes() != theirs.read_bytes():
                 raise LabError(
-                    f"{ours.parent.name}/{ours.name} is not what git writes for its commit ({theirs.name})",
+                    f"{ours.parent.name}/{ours.name} is not what git writes for its commit "
+                    f"({theirs.name})",
                     "`make xen-tree patches` writes the series in its stable form",
                 )
     tree = layout.xen_tree(base)
@@ -102,8 +109,10 @@ def check(layout: Layout, base: str) -> str:
     found = xen.ask_git("rev-parse", "HEAD^{tree}", cwd=tree)
     if found != applied.tree:
         raise LabError(
-            f"{tree} is not what the series makes of the base (tree {found[:12]}, series {applied.tree[:12]})",
-            "`make patches` writes the tree's commits to the series; or remove the tree, and `make xen-tree` makes it"
+            f"{tree} is not what the series makes of the base (tree {found[:12]}, series "
+            f"{applied.tree[:12]})",
+            "`make patches` writes the tree's commits to the series; or remove the tree, and "
+            "`make xen-tree` makes it"
             " anew from the series",
         )
     return f"{len(committed)} patches apply, are in their stable form, and reproduce {tree}"
@@ -116,4 +125,6 @@ def _require_clean(tree: Path) -> None:
         return
     changed = xen.ask_git("status", "--porcelain", "--untracked-files=no", cwd=tree)
     if changed or (tree / ".git" / "rebase-apply").exists():
-        raise LabError(f"{tree} has changes that are not committed:\n{changed}", "commit or drop them there")
+        raise LabError(
+            f"{tree} has changes that are not committed:\n{changed}", "commit or drop them there"
+        )

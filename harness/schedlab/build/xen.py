@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Xen: the source with our series on it as git commits, the hypervisor, libxenctrl and libxenguest.
 
-The source is a git repository: tarball = tag `base`, then one commit a patch.  Names and dates are fixed, so the commit
-ids are a function of tarball and series.  The hypervisor is built in a work tree that is kept, so an edit of one file
-compiles one file; a stamp tells a build that did not end well, and then everything is compiled again.
+The source is a git repository: tarball = tag `base`, then one commit a patch.  Names and dates are
+fixed, so the commit
+ids are a function of tarball and series.  The hypervisor is built in a work tree that is kept, so
+an edit of one file
+compiles one file; a stamp tells a build that did not end well, and then everything is compiled
+again.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from schedlab.core.store import exclusive, sha256_file
 
 VARIANTS = ("patched", "stock")
 
-# The static libraries a controller needs, in build order.  Each is tools/libs/<name>/libxen<name>.a.
+# The static libraries a controller needs, in build order.  Each is
+# tools/libs/<name>/libxen<name>.a.
 LIBRARIES = (
     "toolcore",
     "toollog",
@@ -38,8 +42,11 @@ LIBRARIES = (
     "guest",
 )
 
-# What libxenguest and below do not depend on: an edit of the scheduler must not rebuild them, and all after them.
-_NOT_FOR_LIBRARIES = re.compile(r"xen/common/(sched/|[^/]*\.c$)|xen/(drivers|xsm|tools|test)/|docs/|stubdom/")
+# What libxenguest and below do not depend on: an edit of the scheduler must not rebuild them, and
+# all after them.
+_NOT_FOR_LIBRARIES = re.compile(
+    r"xen/common/(sched/|[^/]*\.c$)|xen/(drivers|xsm|tools|test)/|docs/|stubdom/"
+)
 
 _NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 _IDENTITY = {
@@ -55,7 +62,7 @@ _IDENTITY = {
 
 
 def git(*words: str | Path, cwd: Path | None = None, log: Path | None = None) -> None:
-    """git with nobody's configuration, and with a fixed identity and fixed dates where it commits."""
+    """git with nobody's configuration, and with fixed identity and dates where it commits."""
     environment = _IDENTITY if words[0] in ("commit", "am") else _NO_CONFIGURATION
     run(["git", *words], cwd=cwd, env=environment, log=log)
 
@@ -111,7 +118,10 @@ def source(layout: Layout, xen: str, variant: str) -> Source:
 
     series = patches(layout, xen)
     if not series:
-        raise LabError(f"no patches in {layout.series(xen)}", "is XEN right?  The bases are the folders of hypervisor/")
+        raise LabError(
+            f"no patches in {layout.series(xen)}",
+            "is XEN right?  The bases are the folders of hypervisor/",
+        )
 
     def make_patched(folder: Path) -> None:
         tree = folder / "tree"
@@ -120,7 +130,10 @@ def source(layout: Layout, xen: str, variant: str) -> Source:
             apply(patch, tree, log)
         _finish(tree, folder, log)
 
-    inputs: dict[str, object] = {**base_inputs, "series": {patch.name: sha256_file(patch) for patch in series}}
+    inputs: dict[str, object] = {
+        **base_inputs,
+        "series": {patch.name: sha256_file(patch) for patch in series},
+    }
     entry = layout.store.get("xen-source", inputs, make_patched, title=f"xen source {xen} patched")
     return _source(entry, fetched.choice.version)
 
@@ -132,7 +145,8 @@ def apply(patch: Path, tree: Path, log: Path) -> None:
     except LabError as error:
         raise LabError(
             f"patch {patch.parent.name}/{patch.name} does not apply",
-            "rebase it: `make xen-tree` gives a tree with the patches before it, `make patches` writes the series back",
+            "rebase it: `make xen-tree` gives a tree with the patches before it, `make "
+            "patches` writes the series back",
             log,
         ) from error
 
@@ -142,7 +156,10 @@ def _finish(tree: Path, folder: Path, log: Path) -> None:
     git("repack", "-a", "-d", "-q", cwd=tree, log=log)
     if dry_run():
         return
-    said = {name: ask_git("rev-parse", what, cwd=tree) for name, what in (("commit", "HEAD"), ("tree", "HEAD^{tree}"))}
+    said = {
+        name: ask_git("rev-parse", what, cwd=tree)
+        for name, what in (("commit", "HEAD"), ("tree", "HEAD^{tree}"))
+    }
     git("config", "core.bare", "true", cwd=tree)
     for name in ("hooks", "logs", "index", "ORIG_HEAD", "COMMIT_EDITMSG"):
         path = tree / ".git" / name
@@ -170,7 +187,9 @@ def check_out(source_: Source, tree: Path, log: Path) -> None:
     if not (tree / ".git").is_dir():
         git("init", "-q", "-b", "work", tree, log=log)
     git("fetch", "-q", source_.repository, "main", cwd=tree, log=log)
-    git("-c", "advice.detachedHead=false", "checkout", "-q", "-f", source_.commit, cwd=tree, log=log)
+    git(
+        "-c", "advice.detachedHead=false", "checkout", "-q", "-f", source_.commit, cwd=tree, log=log
+    )
 
 
 def work_tree(layout: Layout, xen: str, variant: str) -> Path:
@@ -188,7 +207,9 @@ def source_tree(layout: Layout, xen: str, variant: str = "patched") -> Path:
 
 
 def fragments(layout: Layout, config: str) -> list[Path]:
-    """The Kconfig fragments that make a configuration: release.config, and the one named on top of it."""
+    """The Kconfig fragments that make a configuration: release.config, and the one named on top of
+    it.
+    """
     names = ["release"] if config == "release" else ["release", config]
     paths = [layout.root / "hypervisor" / "config" / f"{name}.config" for name in names]
     for path in paths:
@@ -236,7 +257,13 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
 
 
 def compile_hypervisor(
-    layout: Layout, found: Source, tree: Path, parts: list[Path], log: Path, *, keep_edits: bool = False
+    layout: Layout,
+    found: Source,
+    tree: Path,
+    parts: list[Path],
+    log: Path,
+    *,
+    keep_edits: bool = False,
 ) -> None:
     """Build in a work tree, anew when the last build there did not end well or had other tools.
 
@@ -260,7 +287,17 @@ def compile_hypervisor(
         (tree / ".scmversion").write_text(f"tree:{found.tree[:12]}\n")
     if fresh:
         run([*make, "defconfig"], env=environment, log=log, label="xen defconfig")
-        run(["sh", "-c", 'out=$1; shift; cat "$@" >> "$out"', "sh", tree / "xen" / ".config", *parts], log=log)
+        run(
+            [
+                "sh",
+                "-c",
+                'out=$1; shift; cat "$@" >> "$out"',
+                "sh",
+                tree / "xen" / ".config",
+                *parts,
+            ],
+            log=log,
+        )
         run([*make, "olddefconfig"], env=environment, log=log, label="xen olddefconfig")
     if not dry_run():
         for part in parts:
@@ -271,7 +308,9 @@ def compile_hypervisor(
 
 
 def tools(layout: Layout, xen: str) -> Path:
-    """Build libxenctrl, libxenguest and below from the patched source; the entry has include/ and lib/*.a."""
+    """Build libxenctrl, libxenguest and below from the patched source; the entry has include/ and
+    lib/*.a.
+    """
     found = source(layout, xen, "patched")
     log = layout.log(f"tools-{xen}")
     inputs = {"recipe": "2", "sources": _library_sources(found), "toolchain": toolchain()}
@@ -287,7 +326,7 @@ def tools(layout: Layout, xen: str) -> Path:
 
 
 def _library_sources(found: Source) -> str:
-    """The identity of all that may end up in the libraries: SHA-256 over git's list of those files."""
+    """Identity of all that may end up in the libraries: SHA-256 of git's list of those files."""
     if dry_run() and not found.repository.exists():
         return "SOURCES"
     listed = ask_git("ls-tree", "-r", found.commit, cwd=found.repository).splitlines()
@@ -298,7 +337,8 @@ def _library_sources(found: Source) -> str:
 def compile_tools(layout: Layout, found: Source, tree: Path, log: Path) -> None:
     """Configure and build the libraries in a fresh tree.
 
-    configure asks for much that these libraries do not need (glib, pixman, yajl, iasl) and would use what the machine
+    configure asks for much that these libraries do not need (glib, pixman, yajl, iasl) and would
+    use what the machine
     happens to have (bzip2, lzma, zstd for kernels the lab does not have): both are answered for it.
     """
     run(["rm", "-rf", tree], log=log)
@@ -306,7 +346,13 @@ def compile_tools(layout: Layout, found: Source, tree: Path, log: Path) -> None:
     if not dry_run():
         (tree / ".scmversion").write_text(f"tree:{found.tree[:12]}\n")
     environment = {**build_environment(), **compiler_environment(layout)}
-    run(["autoconf"], cwd=tree / "tools", env=environment, log=log, label="generating tools/configure")
+    run(
+        ["autoconf"],
+        cwd=tree / "tools",
+        env=environment,
+        log=log,
+        label="generating tools/configure",
+    )
     run(
         [
             "./configure",
@@ -343,7 +389,12 @@ def compile_tools(layout: Layout, found: Source, tree: Path, log: Path) -> None:
     run([*make, "-C", tree / "tools" / "include"], env=environment, log=log, label="Xen's headers")
     for name in LIBRARIES:
         folder = tree / "tools" / "libs" / name
-        run([*make, "-C", folder, f"libxen{name}.a"], env=environment, log=log, label=f"building libxen{name}")
+        run(
+            [*make, "-C", folder, f"libxen{name}.a"],
+            env=environment,
+            log=log,
+            label=f"building libxen{name}",
+        )
 
 
 def collect_tools(tree: Path, folder: Path) -> None:
@@ -356,7 +407,13 @@ def collect_tools(tree: Path, folder: Path) -> None:
     run(["cp", "-rL", *wanted, folder / "include"])
     # A generated header names the folder it was generated in.
     run(["sed", "-i", f"s|{tree}/||g", folder / "include/xen/lib/x86/cpuid-autogen.h"])
-    run(["cp", *(tree / "tools" / "libs" / name / f"libxen{name}.a" for name in LIBRARIES), folder / "lib"])
+    run(
+        [
+            "cp",
+            *(tree / "tools" / "libs" / name / f"libxen{name}.a" for name in LIBRARIES),
+            folder / "lib",
+        ]
+    )
 
 
 def _headers_wanted() -> set[str]:
