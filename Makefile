@@ -164,7 +164,7 @@ lint-cxx: configure-ctest
 
 CPPCHECK_DIR = $(shell mkdir -p $(BUILD)/work/cppcheck && echo $(BUILD)/work/cppcheck)
 TIDY_STAMPS  = $(patsubst %,$(BUILD)/work/tidy/%.ok,$(filter guests/controller/logic/%.cpp,$(CXX_FILES)))
-$(BUILD)/work/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/controller/logic/*.hpp guests/burner/*.hpp)
+$(BUILD)/work/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/controller/logic/*.hpp guests/bare_metal/*.hpp)
 	@mkdir -p $(@D)
 	@clang-tidy --quiet -p $(CTEST_DIR) --warnings-as-errors='*' $< 2>$@.log || { cat $@.log; exit 1; }
 	@touch $@

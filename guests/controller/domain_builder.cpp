@@ -12,6 +12,17 @@ namespace {
 // names.
 constexpr std::uint32_t kTscNeverEmulate = 2;
 
+// A hardware-virtualised guest: nested page tables, a hole for devices below 4 GiB, and the pages
+// that libxenguest puts on top of its memory.
+constexpr std::uint64_t kPagingBytes = 2 << 20;
+constexpr std::uint64_t kMmioStart = 0xf000'0000;
+constexpr std::uint64_t kMmioEnd = 0x1'0000'0000;
+constexpr std::uint64_t kSpecialKib = 1024;
+
+std::uint32_t emulation_flags(DomainKind kind) {
+  return kind == DomainKind::kHvm ? XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI : XEN_X86_EMU_LAPIC;
+}
+
 /// The error of the libxenctrl call that just failed for the domain called name.
 Error failure(ToolLog& log, const std::string& name, const std::string& step) {
   const int errnum = errno;
@@ -30,9 +41,9 @@ Result<OwnedDomain> OwnedDomain::create(xc_interface* xch, ToolLog& log, const D
     return failure(log, spec.name, "xc_domain_create");
 
   OwnedDomain domain(xch, domid);
-  // A page table and a start-info page come on top of nothing here: the builder takes them from
-  // memory_kib.
-  if (xc_domain_setmaxmem(xch, domid, spec.memory_kib) != 0)
+  // Of a PV guest, page tables and start-info page come out of memory_kib.
+  const std::uint64_t extra_kib = spec.kind == DomainKind::kPv ? 0 : kSpecialKib;
+  if (xc_domain_setmaxmem(xch, domid, spec.memory_kib + extra_kib) != 0)
     return failure(log, spec.name, "xc_domain_setmaxmem");
   if (xc_domain_max_vcpus(xch, domid, spec.vcpus) != 0)
     return failure(log, spec.name, "xc_domain_max_vcpus");
@@ -70,23 +81,38 @@ Status hand_over(const BuildContext& context, const DomainSpec& spec, DomainId i
   return Done{};
 }
 
-Result<BuiltDomain> build_pv_domain(const BuildContext& context, const DomainSpec& spec,
-                                    const GuestParameters& parameters,
-                                    std::span<const std::byte> image) {
+Result<BuiltDomain> build_domain(const BuildContext& context, const DomainSpec& spec,
+                                 const GuestParameters& parameters,
+                                 std::span<const std::byte> image) {
+  const bool hvm = spec.kind != DomainKind::kPv;
   xen_domctl_createdomain configuration{};
   configuration.max_evtchn_port = 127;
   configuration.max_grant_frames = 1;
   configuration.max_maptrack_frames = 0;
   configuration.grant_opts = XEN_DOMCTL_GRANT_version(1);
+  if (hvm) {
+    configuration.flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
+    configuration.arch.emulation_flags = emulation_flags(spec.kind);
+  }
   auto domain = OwnedDomain::create(context.xch, context.log, spec, configuration);
   if (!domain) return domain.error();
+  if (hvm && xc_set_paging_mempool_size(context.xch, domain->id(), kPagingBytes) != 0) {
+    return failure(context.log, spec.name, "xc_set_paging_mempool_size");
+  }
 
   // No console, no xenstore: their event channels stay 0 and their pages unheeded.
   const DomainImageHandle dom(xc_dom_allocate(context.xch, "", nullptr));
   if (!dom) return failure(context.log, spec.name, "xc_dom_allocate");
-  dom->container_type = xc_dom_image::XC_DOM_PV_CONTAINER;
+  dom->container_type =
+      hvm ? xc_dom_image::XC_DOM_HVM_CONTAINER : xc_dom_image::XC_DOM_PV_CONTAINER;
   dom->max_vcpus = spec.vcpus;
   const auto memory_mib = static_cast<unsigned>(spec.memory_kib / 1024);
+  if (hvm) {
+    dom->target_pages = spec.memory_kib * 1024 / XC_PAGE_SIZE;
+    dom->lowmem_end = spec.memory_kib * 1024;
+    dom->mmio_start = kMmioStart;
+    dom->mmio_size = kMmioEnd - kMmioStart;
+  }
 
   const char* step = nullptr;
   if (xc_dom_kernel_mem(dom.get(), image.data(), image.size()) != 0) {
@@ -106,13 +132,13 @@ Result<BuiltDomain> build_pv_domain(const BuildContext& context, const DomainSpe
   }
   if (step != nullptr) return failure(context.log, spec.name, step);
 
-  const xen_pfn_t frame = xc_dom_p2m(dom.get(), kReportPfn);
+  const xen_pfn_t frame = hvm ? kReportPfn : xc_dom_p2m(dom.get(), kReportPfn);
   if (const Status status = hand_over(context, spec, domain->id(), frame, parameters); !status) {
     return status.error();
   }
   auto report = ForeignPage::map(context.memory, domain->id(), frame, false);
   if (!report) return report.error();
-  return BuiltDomain{std::move(*domain), std::move(*report)};
+  return BuiltDomain{std::move(*domain), std::move(*report), frame};
 }
 
 }  // namespace nemesis

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// From an ELF image to a domain that only wants unpausing.  One kind of domain is one function;
-// they share the steps that do not differ.
+// From an ELF image to a domain that only wants unpausing.  PV, or hardware-virtualised: PVH and
+// HVM differ in what Xen emulates for them; neither has firmware or a device model.
 #pragma once
 
 #include <cstddef>
@@ -42,6 +42,7 @@ class OwnedDomain {
 struct BuiltDomain {
   OwnedDomain domain;
   ForeignPage report;  ///< read-only
+  xen_pfn_t report_frame;
 };
 
 struct BuildContext {
@@ -50,12 +51,11 @@ struct BuildContext {
   ToolLog& log;
 };
 
-[[nodiscard]] Result<BuiltDomain> build_pv_domain(const BuildContext& context,
-                                                  const DomainSpec& spec,
-                                                  const GuestParameters& parameters,
-                                                  std::span<const std::byte> image);
+[[nodiscard]] Result<BuiltDomain> build_domain(const BuildContext& context, const DomainSpec& spec,
+                                               const GuestParameters& parameters,
+                                               std::span<const std::byte> image);
 
-/// Checks that the page is a burner's and leaves the parameters in it.
+/// Checks that the page is a guest's of ours, and leaves the parameters in it.
 [[nodiscard]] Status hand_over(const BuildContext& context, const DomainSpec& spec, DomainId id,
                                xen_pfn_t frame, const GuestParameters& parameters);
 

@@ -154,9 +154,14 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                                          .chunk_iterations = spec.chunk_iterations,
                                          .seed = seed,
                                          .vcpus = spec.vcpus,
-                                         .reserved = 0};
+                                         .peer_port = 0,
+                                         .peer_domain = 0,
+                                         .peer_is_remote = 0,
+                                         .period_ns = spec.period_ns,
+                                         .run_ns = spec.run_ns,
+                                         .phase_ns = spec.phase_ns};
   const BuildContext context{.xch = xch_.get(), .memory = memory_.get(), .log = log_};
-  auto built = build_pv_domain(context, spec, guest_parameters, image);
+  auto built = build_domain(context, spec, guest_parameters, image);
   if (!built) return built.error();
 
   const DomainId id = built->domain.id();
@@ -166,7 +171,7 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                  "domain " + spec.name + ": cap_percent " + std::to_string(spec.cap_percent) +
                      ", weight " + std::to_string(spec.weight) + ": " + status.error().what};
   }
-  domains_.emplace(id, Domain{std::move(built->report), spec.vcpus, kPool0Id});
+  domains_.emplace(id, Domain{std::move(built->report), built->report_frame, spec.vcpus, kPool0Id});
   infos_.resize(std::max(infos_.size(), domains_.size() + 1));
   if (spec.affinity) status = set_affinity(id, spec.affinity);
   if (!status) {
@@ -175,6 +180,28 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                  "domain " + spec.name + ": affinity: " + status.error().what};
   }
   return built->domain.release();
+}
+
+Status XenHypervisor::connect(DomainId asks, DomainId answers) {
+  const int port = xc_evtchn_alloc_unbound(xch_.get(), answers, asks);
+  if (port < 0) return failure("xc_evtchn_alloc_unbound");
+  for (const DomainId id : {asks, answers}) {
+    const Status status = tell_peer(id, static_cast<std::uint32_t>(port), answers);
+    if (!status) return status;
+  }
+  return Done{};
+}
+
+Status XenHypervisor::tell_peer(DomainId id, std::uint32_t port, DomainId owner) {
+  const auto domain = domains_.find(id);
+  if (domain == domains_.end()) return Error{ESRCH, "no domain " + std::to_string(id)};
+  const auto page = ForeignPage::map(memory_.get(), id, domain->second.report_frame, true);
+  if (!page) return page.error();
+  GuestParameters& parameters = static_cast<ReportPage*>(page->data())->header.parameters;
+  parameters.peer_port = port;
+  parameters.peer_domain = owner;
+  parameters.peer_is_remote = id == owner ? 0 : 1;
+  return Done{};
 }
 
 Status XenHypervisor::pause(DomainId id) {

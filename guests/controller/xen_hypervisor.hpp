@@ -19,6 +19,7 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Result<HostInfo> host() override;
   [[nodiscard]] Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
                                         std::span<const std::byte> image) override;
+  [[nodiscard]] Status connect(DomainId asks, DomainId answers) override;
   [[nodiscard]] Status pause(DomainId id) override;
   [[nodiscard]] Status unpause(DomainId id) override;
   [[nodiscard]] Status destroy(DomainId id, bool keep) override;
@@ -45,6 +46,7 @@ class XenHypervisor final : public Hypervisor {
  private:
   struct Domain {
     ForeignPage report;
+    xen_pfn_t report_frame;
     std::uint32_t vcpus;
     PoolId pool;
   };
@@ -55,6 +57,7 @@ class XenHypervisor final : public Hypervisor {
 
   XenHypervisor() = default;
   [[nodiscard]] Status set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight);
+  [[nodiscard]] Status tell_peer(DomainId id, std::uint32_t port, DomainId owner);
   [[nodiscard]] int scheduler_of(DomainId id) const;
   [[nodiscard]] Status outcome(int result, const char* call);
   [[nodiscard]] Error failure(const char* call);

@@ -36,7 +36,7 @@ TEST_F(Records, Hello) {
 
 TEST_F(Records, SmallOnes) {
   records.ready(1);
-  records.domain({.name = "a", .image = "burner-pv", .vcpus = 2, .affinity = {}}, 3,
+  records.domain({.name = "a", .image = "burner-pv", .vcpus = 2, .affinity = {}, .peer = {}}, 3,
                  {.cap_percent = 10, .weight = 256});
   records.scenario("x", 18446744073709551615ULL);
   records.end();
@@ -94,7 +94,11 @@ TEST_F(Records, Sample) {
                                   .slices = 4,
                                   .gap_ns = 5,
                                   .longest_gap_ns = 6,
-                                  .runstate_ns = {7, 8, 9, 10}}}};
+                                  .runstate_ns = {7, 8, 9, 10},
+                                  .idle_ns = 11,
+                                  .wakes = 12,
+                                  .late_ns = 13,
+                                  .longest_late_ns = 14}}};
   DomainSample gone{
       .name = "b", .usage = {.id = 2, .cpu_ns = 0, .state = {}}, .gone = true, .guest = {}};
   sample.domains = {dom0, crashed, gone};
@@ -122,6 +126,7 @@ TEST_F(Records, Sample) {
       R"({"name":"dom0","domid":0,"cpu_ns":99,"state":"running","guest":[]},)"
       R"({"name":"a","domid":1,"cpu_ns":7,"state":"crashed","guest_failure":3,"guest":[)"
       R"({"work":1,"clock_ns":2,"ran_ns":3,"slices":4,"gap_ns":5,"longest_gap_ns":6,)"
+      R"("idle_ns":11,"wakes":12,"late_ns":13,"longest_late_ns":14,)"
       R"("runstate":{"running_ns":7,"runnable_ns":8,"blocked_ns":9,"offline_ns":10}}]},)"
       R"({"name":"b","domid":2,"cpu_ns":null,"state":"gone","guest":[]}],)"
       R"("groups":[{"master":"a","now_ns":11,"cap_percent":10,"weight":256,"usage_ns":12,"nr_periods":13,)"

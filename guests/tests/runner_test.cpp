@@ -44,6 +44,9 @@ class FakeHypervisor final : public Hypervisor {
     pages[id] = std::make_unique<ReportPage>();
     return id;
   }
+  Status connect(DomainId asks, DomainId answers) override {
+    return call("connect " + std::to_string(asks) + " " + std::to_string(answers));
+  }
   Status pause(DomainId id) override { return call("pause " + std::to_string(id)); }
   Status unpause(DomainId id) override { return call("unpause " + std::to_string(id)); }
   Status destroy(DomainId id, bool keep) override {
@@ -362,6 +365,21 @@ TEST_F(RunnerTest, CreationFailureStopsEverything) {
   const auto runner = Runner::create(scenario, images, hypervisor, clock, records);
   ASSERT_FALSE(runner);
   EXPECT_EQ(runner.error().errnum, ENOMEM);
+}
+
+TEST_F(RunnerTest, PeersAreConnected) {
+  scenario.domains[1].peer = scenario.domains[0].name;
+  scenario.timeline = {op(0, OpKind::kEnd)};
+  ASSERT_TRUE(Runner::create(scenario, images, hypervisor, clock, records));
+  EXPECT_EQ(hypervisor.calls.back(), "connect 2 1");
+}
+
+TEST_F(RunnerTest, PeersThatCannotBeConnectedStopEverything) {
+  scenario.domains[1].peer = scenario.domains[0].name;
+  hypervisor.refusals["connect 2 1"] = ENOSPC;
+  const auto runner = Runner::create(scenario, images, hypervisor, clock, records);
+  ASSERT_FALSE(runner);
+  EXPECT_EQ(runner.error().errnum, ENOSPC);
 }
 
 TEST_F(RunnerTest, MissingImageStopsEverything) {

@@ -19,6 +19,23 @@ TEST(SliceObserver, UndisturbedIsOneSliceWithoutGaps) {
   EXPECT_EQ(observer.chunk_ns(), kChunkNs);
 }
 
+TEST(SliceObserver, SleepIsIdleAndLatenessIsAGap) {
+  SliceObserver observer(kThresholdNs, 0);
+  observer.chunk_done(kChunkNs);
+  observer.woke(5 * kChunkNs, 7 * kChunkNs);
+  observer.woke(6 * kChunkNs, 8 * kChunkNs);  // what it wanted to wake for was over already
+  observer.idled(10 * kChunkNs);
+  observer.answered(kChunkNs);
+  const GuestReport& report = observer.report();
+  EXPECT_EQ(report.ran_ns, kChunkNs);
+  EXPECT_EQ(report.idle_ns, 4 * kChunkNs + 2 * kChunkNs);
+  EXPECT_EQ(report.gap_ns, 3 * kChunkNs);
+  EXPECT_EQ(report.ran_ns + report.gap_ns + report.idle_ns, report.clock_ns);
+  EXPECT_EQ(report.wakes, 3U);
+  EXPECT_EQ(report.late_ns, 4 * kChunkNs);
+  EXPECT_EQ(report.longest_late_ns, 2 * kChunkNs);
+}
+
 // 10 ms periods, 1 ms on: what a cap of 10 % looks like from inside.
 TEST(SliceObserver, CappedGuestSeesItsShare) {
   constexpr std::uint64_t kPeriodNs = 10'000'000;

@@ -32,6 +32,8 @@ from schedlab.run import Lab
 # A mutant may hang: the controller is silent for a boot (a few seconds) at most.
 WATCHDOG_S = 30.0
 CAUGHT, SURVIVED, EQUIVALENT = "caught", "survived", "equivalent"
+# It does not build, or the lab failed: nothing is known of it.
+BROKEN = "broken"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def hunt(mutant: Mutant, judge: Judge) -> Found:
     if mutant.equivalent:
         return Found(mutant.name, EQUIVALENT, "", mutant.equivalent.strip(), mutant.why)
     for test in mutant.catch:
-        said = judge(mutant, test)
+        try:
+            said = judge(mutant, test)
+        except LabError as error:
+            return Found(mutant.name, BROKEN, test, str(error), mutant.why)
         if said:
             return Found(mutant.name, CAUGHT, test, said, mutant.why)
     return Found(mutant.name, SURVIVED, "", f"green: {', '.join(mutant.catch)}", mutant.why)
@@ -123,9 +128,13 @@ def hunt_all(
             futures = [pool.submit(do, item) for item in items]
             try:
                 for k, future in enumerate(futures, 1):
-                    done.append(future.result())
+                    one = future.result()
+                    done.append(one)
                     elapsed = time.monotonic() - started
-                    say(f"{label} {k}/{len(items)}, {elapsed:.0f} s")
+                    line = f"{label} {k}/{len(items)}, {elapsed:.0f} s"
+                    if isinstance(one, Found):
+                        line += f": {one.name} {one.outcome}" + (f" by {one.by}" if one.by else "")
+                    say(line)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -153,7 +162,8 @@ def table(found: Sequence[Found]) -> str:
         for one in found
     ]
     count = {
-        word: sum(one.outcome == word for one in found) for word in (CAUGHT, SURVIVED, EQUIVALENT)
+        word: sum(one.outcome == word for one in found)
+        for word in (CAUGHT, SURVIVED, EQUIVALENT, BROKEN)
     }
     lines.append(", ".join(f"{number} {word}" for word, number in count.items()))
     return "\n".join(lines)
@@ -217,7 +227,7 @@ class RealJudge:
 
 
 def main(options: argparse.Namespace, lab: Lab, folder: Path, scenarios: Path) -> int:
-    """Exit status 0: none survived; 1: some did."""
+    """Exit status 0: none survived; 1: some did; 2: of some nothing is known."""
     mutants = load_all(folder, options.names)
     if options.list:
         for mutant in mutants:
@@ -243,4 +253,5 @@ def main(options: argparse.Namespace, lab: Lab, folder: Path, scenarios: Path) -
         )
     print(text)
     print(f"mutants: {final}")
-    return 1 if any(one.outcome == SURVIVED for one in found) else 0
+    outcomes = {one.outcome for one in found}
+    return 2 if BROKEN in outcomes else 1 if SURVIVED in outcomes else 0

@@ -245,9 +245,9 @@ class Bench:
             state = made / checkpoint.STATE_FILE
         folder = self._folder / f"{dims.name()}-{variant}-{'count' if one else 'order'}"
         folder.mkdir(parents=True)
-        text = self._what.as_json(dims.seed, groups=False)
+        text = self._what.as_json(dims, groups=False)
         (folder / qemu.SCENARIO_FILE).write_text(text)
-        argv = qemu.command(machine, artifacts, self._what.images, incoming=state)
+        argv = qemu.command(machine, artifacts, self._what.images(dims.kind), incoming=state)
         if one:
             argv[argv.index("tcg")] = "tcg,one-insn-per-tb=on"
         argv += ["-d", ",".join(["exec", "nochain", *extra]), "-dfilter", ",".join(ranges)]

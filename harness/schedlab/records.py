@@ -83,6 +83,10 @@ class Guest:
     slices: int
     gap_ns: int
     longest_gap_ns: int
+    idle_ns: int
+    wakes: int
+    late_ns: int
+    longest_late_ns: int
     runstate: Mapping[str, int]
 
 
@@ -329,6 +333,10 @@ def _guest(f: _Fields) -> Guest:
         f.integer("slices"),
         f.integer("gap_ns"),
         f.integer("longest_gap_ns"),
+        f.integer("idle_ns"),
+        f.integer("wakes"),
+        f.integer("late_ns"),
+        f.integer("longest_late_ns"),
         runstate,
     )
     f.done()

@@ -89,9 +89,9 @@ def measure(
         if not dry_run():
             outputs = lab.store.manifest(made)["outputs"]
             context["checkpoint"] = outputs[checkpoint.STATE_FILE]["sha256"]
-    text = what.as_json(dims.seed, groups=groups)
+    text = what.as_json(dims, groups=groups)
     context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
-    argv = qemu.command(machine, artifacts, what.images, incoming=incoming)
+    argv = qemu.command(machine, artifacts, what.images(dims.kind), incoming=incoming)
     script = qemu.script(argv, artifacts.qemu.env)
     if dry_run():
         print(f"# {what.name} on {variant} {dims.name()}, in {folder}")
@@ -165,7 +165,7 @@ def reference(lab: Lab, what: Scenario, dims: Dims, logs: Path) -> Case:
     inputs = {
         **{name: value for name, value in artifacts.hashes.items()},
         "machine": json.dumps(machine_of(dims).arguments()),
-        "scenario": what.as_json(dims.seed, groups=False),
+        "scenario": what.as_json(dims, groups=False),
         "start": "cold" if lab.cold else "checkpoint",
         "format": "1",
     }
@@ -207,7 +207,7 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
         "xen": artifacts.hashes["xen"],
         "qemu": artifacts.hashes["qemu"],
         "machine": json.dumps(machine_of(dims).arguments()),
-        "scenario": what.as_json(dims.seed),
+        "scenario": what.as_json(dims),
         "expected": hashlib.sha256(what.text.encode()).hexdigest(),
         "format": "2",
     }

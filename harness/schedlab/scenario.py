@@ -35,6 +35,23 @@ DEFAULT_SETTLE = "100ms"
 # Measured with the locked QEMU, see README.md: the slowest (most exact) shift at which the smoke is
 # quick.
 DEFAULT_SHIFT = 5
+# The first is the default.
+KINDS = ("pv", "pvh", "hvm")
+IMAGE_OF = {"pv": "pv", "pvh": "pvh", "hvm": "pvh"}
+# Each file is a workload, and is found by its name.
+WORKLOADS = Path(__file__).resolve().parents[2] / "guests" / "bare_metal" / "workloads"
+# Keys of guest that a workload does nothing sensible without.
+NEEDED = {
+    "periodic": ("period", "run"),
+    "bursty": ("period", "run"),
+    "sleeper": ("period", "run"),
+    "dodger": ("period", "run"),
+    "hotplug": ("period", "run"),
+    "lockstep": ("run",),
+    "yielder": ("run",),
+}
+# The longest turn of a pCPU in QEMU's one instruction stream (SLICE_US of qemu.py).
+CHUNK_TURN_NS = 200_000
 DOM0 = "dom0"
 POOL0 = "pool0"
 # Names that the op domctl knows beside: DOMID_SELF, DOMID_XEN, an id that nobody has.
@@ -68,7 +85,7 @@ class Domain:
     """One domain, created paused before t0."""
 
     name: str
-    kind: str
+    kind: str | None  # None: the cell's
     vcpus: int
     memory_kib: int
     cap_percent: int
@@ -76,11 +93,11 @@ class Domain:
     affinity: tuple[int, ...] | None
     workload: str
     parameters: Mapping[str, int]
+    peer: str | None = None
 
-    @property
-    def image(self) -> str:
-        """Name of the guest binary among the build's artifacts."""
-        return f"{self.workload}-{self.kind}"
+    def image(self, kind: str) -> str:
+        """Name of the guest binary among the build's artifacts; an HVM guest is a PVH one's."""
+        return f"{self.workload}-{IMAGE_OF[self.kind or kind]}"
 
 
 @dataclass(frozen=True)
@@ -241,12 +258,15 @@ class Dims:
     topology: str
     shift: int
     seed: int
+    kind: str = "pv"
 
     def name(self) -> str:
         """A short name, unique inside a run, that sorts; defaults are left out of it."""
         parts = [self.scheduler, f"{self.pcpus}p"]
         if self.topology != "cores":
             parts.append(self.topology)
+        if self.kind != KINDS[0]:
+            parts.append(self.kind)
         if self.shift != DEFAULT_SHIFT:
             parts.append(f"shift{self.shift}")
         if self.seed != 1:
@@ -269,16 +289,16 @@ class Scenario:
     topologies: tuple[str, ...]
     shifts: tuple[int, ...]
     seeds: tuple[int, ...]
+    kinds: tuple[str, ...] = ("pv",)
 
     @property
     def uses_groups(self) -> bool:
         """Whether any operation needs scheduling domains."""
         return any(step.op in GROUP_OPS for phase in self.phases for step in phase.steps)
 
-    @property
-    def images(self) -> tuple[str, ...]:
-        """Guest binaries it needs, sorted."""
-        return tuple(sorted({domain.image for domain in self.domains}))
+    def images(self, kind: str) -> tuple[str, ...]:
+        """Guest binaries it needs where guests are of that kind, sorted."""
+        return tuple(sorted({domain.image(kind) for domain in self.domains}))
 
     @property
     def length_ns(self) -> int:
@@ -288,10 +308,10 @@ class Scenario:
     def matrix(self) -> Iterator[Dims]:
         """Every cell, in the order the scenario lists them."""
         for cell in itertools.product(
-            self.schedulers, self.topologies, self.shifts, self.seeds, self.pcpus
+            self.schedulers, self.topologies, self.kinds, self.shifts, self.seeds, self.pcpus
         ):
-            scheduler, topology, shift, seed, pcpus = cell
-            yield Dims(scheduler, pcpus, topology, shift, seed)
+            scheduler, topology, kind, shift, seed, pcpus = cell
+            yield Dims(scheduler, pcpus, topology, shift, seed, kind)
 
     def steps(self, *, groups: bool = True) -> list[Step]:
         """The timeline: operations and samples in order, ``end`` last.
@@ -307,29 +327,48 @@ class Scenario:
                 steps.append(Step(at_ns, "sample", {"label": label}, "0"))
         return [*steps, Step(self.length_ns, "end", {}, "0")]
 
-    def as_json(self, seed: int, *, groups: bool = True) -> str:
+    def as_json(self, dims: Dims, *, groups: bool = True) -> str:
         """What the controller reads: canonical JSON, one line, with a newline."""
+        kind = dims.kind
         body = {
             "format": 1,
             "name": self.name,
-            "seed": seed,
+            "seed": dims.seed,
             "domains": [
                 {
                     "name": d.name,
-                    "kind": d.kind,
-                    "image": d.image,
+                    "kind": d.kind or kind,
+                    "image": d.image(kind),
                     "vcpus": d.vcpus,
                     "memory_kib": d.memory_kib,
                     "cap_percent": d.cap_percent,
                     "weight": d.weight,
                     "affinity": None if d.affinity is None else list(d.affinity),
-                    d.workload: dict(d.parameters),
+                    "guest": {**looks(dims), **d.parameters},
+                    "peer": d.peer,
                 }
                 for d in self.domains
             ],
             "timeline": [step.as_json() for step in self.steps(groups=groups)],
         }
         return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def looks(dims: Dims) -> dict[str, int]:
+    """How often a guest looks at its clock, and which step of it is a preemption, by default.
+
+    A chunk takes 25 us whatever the shift, where its pCPU alone is busy (measured: 12.5
+    instructions an iteration).  Where all are, each has a turn of CHUNK_TURN_NS while the others wait.
+    """
+    return {
+        "gap_threshold_ns": CHUNK_TURN_NS * dims.pcpus + CHUNK_TURN_NS // 2,
+        "chunk_iterations": max(1, (60 << 5) >> dims.shift),
+    }
+
+
+def workloads() -> list[str]:
+    """What there is, by name."""
+    return sorted(path.stem for path in WORKLOADS.glob("*.cpp"))
 
 
 def find(name: str, folder: Path) -> Path:
@@ -540,6 +579,7 @@ class _Compiler:
             topologies=tuple(matrix.get("topology", ["cores"])),
             shifts=tuple(matrix.get("shift", [DEFAULT_SHIFT])),
             seeds=tuple(matrix.get("seed", [1])),
+            kinds=tuple(matrix.get("kind", [KINDS[0]])),
         )
 
     def _domain(self, i: int, raw: Mapping[str, Any]) -> Domain:
@@ -556,22 +596,67 @@ class _Compiler:
         self._check_pcpus(("domain", i, "affinity"), affinity or [])
         memory = raw.get("memory", "8M")
         workload = raw.get("workload", "burner")
-        parameters = raw.get(workload, {})
-        burner = {
-            "gap_threshold_ns": time_ns(parameters.get("gap_threshold", "300us")),
-            "chunk_iterations": parameters.get("chunk_iterations", 2000),
-        }
+        known = workloads()
+        if workload not in known:
+            raise self._source.error(
+                ("domain", i, "workload"),
+                f"no workload {workload}",
+                f"there are {', '.join(known)}; a new one is a file in {WORKLOADS.name}/",
+            )
         return Domain(
             name=name,
-            kind=raw.get("kind", "pv"),
+            kind=raw.get("kind"),
             vcpus=vcpus,
             memory_kib=int(memory[:-1]) * _UNIT_KIB[memory[-1]],
             cap_percent=raw.get("cap", 0),
             weight=raw.get("weight", 256),
             affinity=None if affinity is None else tuple(affinity),
             workload=workload,
-            parameters=burner,
+            parameters=self._guest(i, raw),
+            peer=self._peer(i, raw),
         )
+
+    def _guest(self, i: int, raw: Mapping[str, Any]) -> dict[str, int]:
+        """What the guest is told: times in ns."""
+        given = raw.get("guest", {})
+        workload = raw.get("workload", "burner")
+        needed = NEEDED.get(workload, ())
+        for name in needed:
+            if name not in given:
+                raise self._source.error(
+                    ("domain", i), f"a {workload} has a {name}", f"add it to guest: {name} = …"
+                )
+        told = {
+            **(
+                {"gap_threshold_ns": time_ns(given["gap_threshold"])}
+                if "gap_threshold" in given
+                else {}
+            ),
+            **(
+                {"chunk_iterations": given["chunk_iterations"]}
+                if "chunk_iterations" in given
+                else {}
+            ),
+            **{
+                f"{name}_ns": time_ns(given.get(name, "0ns")) for name in ("period", "run", "phase")
+            },
+        }
+        if "period" in needed and told["run_ns"] >= told["period_ns"]:
+            raise self._source.error(
+                ("domain", i, "guest", "run"), "run is not below period", "shorten it"
+            )
+        return told
+
+    def _peer(self, i: int, raw: Mapping[str, Any]) -> str | None:
+        """A domain before it, of the same workload."""
+        peer: str | None = raw.get("peer")
+        if peer is not None:
+            known = [d["name"] for d in self._raw["domain"][:i]]
+            if peer not in known:
+                raise self._source.error(
+                    ("domain", i, "peer"), f"no domain {peer} before this one", "name one above it"
+                )
+        return peer
 
     def _phase(self, i: int, raw: Mapping[str, Any], start_ns: int, state: State) -> Phase:
         top = self._raw

@@ -10,7 +10,7 @@ from schedlab import cli, mutants, scenario
 from schedlab.build import Layout, mutant
 from schedlab.build import xen as xen_recipes
 from schedlab.core.errors import LabError
-from schedlab.mutants import CAUGHT, EQUIVALENT, SURVIVED, Mutant
+from schedlab.mutants import BROKEN, CAUGHT, EQUIVALENT, SURVIVED, Mutant
 
 GOOD = """\
 why = "E1"
@@ -66,18 +66,6 @@ def test_red_before() -> None:
     assert "m" not in tried
 
 
-def test_build_failure_is_no_catch() -> None:
-    """A mutant that does not build is an error of the mutant."""
-
-    def judge(one: Mutant | None, test: str) -> str:
-        if one:
-            raise LabError("make failed", "")
-        return ""
-
-    with pytest.raises(LabError, match="make failed"):
-        mutants.hunt_all([made()], judge, 1, quiet)
-
-
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
@@ -123,3 +111,18 @@ def test_mutants_fit() -> None:
         for test in one.catch:
             name = test.rpartition("/")[2].split(":")[0]
             assert name == "unit" or scenario.find(name, cli.SCENARIOS).is_file()
+
+
+def test_broken() -> None:
+    """One that does not build is neither caught nor a survivor, and the others are tried."""
+
+    def judge(one: Mutant | None, test: str) -> str:
+        if one is not None and one.name == "b":
+            raise LabError("building failed")
+        return "red" if one is not None else ""
+
+    found = mutants.hunt_all([made("b"), made("c")], judge, 1, quiet)
+    assert [(one.outcome, one.said) for one in found] == [
+        (BROKEN, "building failed"),
+        (CAUGHT, "red"),
+    ]

@@ -29,7 +29,7 @@ def judged(
     groups: bool = True,
 ) -> Judgement:
     """The judgement of ideal records after ``distort`` has had them."""
-    raw: Raw = synthetic.records(json.loads(what.as_json(1, groups=groups)))
+    raw: Raw = synthetic.records(json.loads(what.as_json(DIMS, groups=groups)))
     distort(raw)
     found = records.parse(synthetic.lines(raw).splitlines())
     return oracle.judge(what, DIMS, found, outcome, groups=groups)
@@ -439,7 +439,7 @@ def test_due(key: str, dims: Dims, due: float | None) -> None:
 def test_weight_between(scheduler: str, alone_ns: int, group_ns: int, passes: bool) -> None:
     """On credit a group may be nearer to its due than its master was, by no means beyond it."""
     what = scenario.parse(WEIGHED % "", Path("weighed.toml"))
-    raw: Raw = synthetic.records(json.loads(what.as_json(1, groups=True)))
+    raw: Raw = synthetic.records(json.loads(what.as_json(DIMS, groups=True)))
     for label, got_ns in (("solo/0", 0), ("solo/1", alone_ns), ("both/0", 0), ("both/1", group_ns)):
         for use in sample(raw, label)["domains"]:
             use["cpu_ns"] = got_ns if use["name"] == "a" else 0
@@ -462,7 +462,7 @@ def test_weight_between(scheduler: str, alone_ns: int, group_ns: int, passes: bo
 def test_one_runqueue(dims: Dims, judged_there: bool) -> None:
     """Weight is judged on one runqueue: credit has one a pCPU, credit2 one a socket."""
     what = scenario.parse(WEIGHED % "", Path("weighed.toml"))
-    raw: Raw = synthetic.records(json.loads(what.as_json(1, groups=True)))
+    raw: Raw = synthetic.records(json.loads(what.as_json(DIMS, groups=True)))
     found = records.parse(synthetic.lines(raw).splitlines())
     judgement = oracle.judge(what, dims, found, ENDED, groups=True)
     assert ("E2.weight" in {check.clause for check in judgement.checks}) == judged_there

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from schedlab import scenario
-from schedlab.scenario import ScenarioError, State
+from schedlab.scenario import Dims, ScenarioError, State
 
 GOOD = """\
 name = "good"
@@ -147,7 +147,7 @@ def test_credit_takes_a_large_cap() -> None:
 def test_good() -> None:
     """The timeline has a sample at every window's edge, after the settle time, and ends."""
     what = load(GOOD)
-    compiled = json.loads(what.as_json(7))
+    compiled = json.loads(what.as_json(Dims("credit2", 1, "cores", 5, 7)))
     times = [(s["t_ns"], s["op"], s.get("label", "")) for s in compiled["timeline"]]
     ms = 1_000_000
     assert times == [
@@ -167,10 +167,10 @@ def test_good() -> None:
     assert compiled["seed"] == 7
     assert compiled["domains"][0]["cap_percent"] == 10
     assert compiled["domains"][0]["image"] == "burner-pv"
-    assert compiled["domains"][0]["burner"]["gap_threshold_ns"] == 300_000
+    assert compiled["domains"][0]["guest"]["gap_threshold_ns"] == 300_000
     assert [d.name() for d in what.matrix()] == ["credit2-1p", "credit2-2p"]
     assert not what.phases[0].grouped and what.phases[1].grouped
-    assert "join" not in what.as_json(1, groups=False)
+    assert "join" not in what.as_json(next(what.matrix()), groups=False)
 
 
 def test_override_is_checked_too() -> None:

@@ -88,6 +88,8 @@ class Hypervisor {
   /// one that fails.
   [[nodiscard]] virtual Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
                                                 std::span<const std::byte> image) = 0;
+  /// An event channel between two domains that have not run yet, told to their guests.
+  [[nodiscard]] virtual Status connect(DomainId asks, DomainId answers) = 0;
   [[nodiscard]] virtual Status pause(DomainId id) = 0;
   [[nodiscard]] virtual Status unpause(DomainId id) = 0;
   /// Returns when the domain is gone; with `keep` it stays dying, as a page of it is held.

@@ -48,6 +48,10 @@ Result<Runner> Runner::create(const Scenario& scenario, const ImageSource& image
     const auto parameters = hypervisor.parameters(*id);
     if (!parameters) return parameters.error();
     runner.domains_.push_back({spec.name, *id, spec.vcpus});
+    if (!spec.peer.empty()) {
+      const Status status = hypervisor.connect(*id, runner.id_of(spec.peer));
+      if (!status) return status.error();
+    }
     records.domain(spec, *id, *parameters);
   }
   return runner;

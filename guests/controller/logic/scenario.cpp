@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 #include "nemesis/report_page.hpp"
 
@@ -21,6 +22,8 @@ constexpr std::array<std::string_view, 19> kOpNames = {
     "start",       "pause", "unpause", "kill",     "join", "leave",        "dissolve",
     "share",       "cap",   "weight",  "affinity", "pool", "pool_destroy", "pool_add",
     "pool_remove", "move",  "domctl",  "sample",   "end"};
+
+constexpr std::array<std::string_view, 3> kKindNames = {"pv", "pvh", "hvm"};
 
 // Ranges of the interfaces below: xen_domctl_sched_credit{,2} carry cap and weight as 16 bits,
 // where cap 65535 and weight 0 mean "leave it"; below 4 MiB the PV builder has no room for its page
@@ -139,11 +142,17 @@ class Object {
 DomainSpec parse_domain(const Json& json, const std::string& path, Checker& checker) {
   const Object object(json, path, checker);
   object.only({"name", "kind", "image", "vcpus", "memory_kib", "cap_percent", "weight", "affinity",
-               "burner"});
+               "guest", "peer"});
   DomainSpec domain;
   domain.name = object.text("name");
   if (domain.name == kDom0Name) checker.fail(object.key("name"), "dom0 is there already");
-  if (object.text("kind") != "pv") checker.fail(object.key("kind"), "must be \"pv\"");
+  const std::string kind = object.text("kind");
+  const auto found = std::find(kKindNames.begin(), kKindNames.end(), kind);
+  if (found == kKindNames.end()) {
+    checker.fail(object.key("kind"), "must be \"pv\", \"pvh\" or \"hvm\"");
+  } else {
+    domain.kind = static_cast<DomainKind>(found - kKindNames.begin());
+  }
   domain.image = object.text("image");
   domain.vcpus = object.number<std::uint32_t>("vcpus", 1, kMaxGuestVcpus);
   domain.memory_kib = object.integer("memory_kib", kMinMemoryKib, kMaxMemoryKib);
@@ -153,11 +162,17 @@ DomainSpec parse_domain(const Json& json, const std::string& path, Checker& chec
   domain.cap_percent = object.number<std::uint16_t>("cap_percent", 0, kMaxCapPercent);
   domain.weight = object.number<std::uint16_t>("weight", 1, kMaxWeight);
   domain.affinity = object.pcpus("affinity");
-  if (const Json* burner = object.find("burner")) {
-    const Object parameters(*burner, object.key("burner"), checker);
-    parameters.only({"gap_threshold_ns", "chunk_iterations"});
+  if (const Json* peer = object.find("peer"); peer != nullptr && !peer->is_null()) {
+    domain.peer = object.text("peer");
+  }
+  if (const Json* guest = object.find("guest")) {
+    const Object parameters(*guest, object.key("guest"), checker);
+    parameters.only({"gap_threshold_ns", "chunk_iterations", "period_ns", "run_ns", "phase_ns"});
     domain.gap_threshold_ns = parameters.integer("gap_threshold_ns", 1, kMaxTimeNs);
     domain.chunk_iterations = parameters.integer("chunk_iterations", 1, kMaxTimeNs);
+    domain.period_ns = parameters.integer("period_ns", 0, kMaxTimeNs);
+    domain.run_ns = parameters.integer("run_ns", 0, kMaxTimeNs);
+    domain.phase_ns = parameters.integer("phase_ns", 0, kMaxTimeNs);
   }
   return domain;
 }
@@ -349,7 +364,10 @@ Result<Scenario> parse_scenario(std::string_view json) {
   for (const Json& domain : object.array("domains")) {
     const std::string path = "domains[" + std::to_string(scenario.domains.size()) + "]";
     scenario.domains.push_back(parse_domain(domain, path, checker));
-    const std::string& name = scenario.domains.back().name;
+    const auto& [name, peer] = std::tie(scenario.domains.back().name, scenario.domains.back().peer);
+    if (!peer.empty() && names.count(peer) == 0) {
+      checker.fail(path + ".peer", "no domain before it is named \"" + peer + "\"");
+    }
     if (!names.insert(name).second) checker.fail(path + ".name", "\"" + name + "\" is taken");
   }
   std::set<std::string> pools;

@@ -25,7 +25,7 @@ inline constexpr std::string_view kSelfName = "self";
 inline constexpr std::string_view kXenName = "xen";
 inline constexpr std::string_view kNobodyName = "nobody";
 
-enum class DomainKind { kPv };
+enum class DomainKind { kPv, kPvh, kHvm };
 
 /// pCPU numbers; none: any pCPU.
 using Affinity = std::optional<std::vector<std::uint32_t>>;
@@ -41,6 +41,10 @@ struct DomainSpec {
   Affinity affinity;
   std::uint64_t gap_threshold_ns = 0;
   std::uint64_t chunk_iterations = 0;
+  std::uint64_t period_ns = 0;
+  std::uint64_t run_ns = 0;
+  std::uint64_t phase_ns = 0;
+  std::string peer;  ///< a domain before it, that answers it by event channel; may be empty
 };
 
 enum class OpKind {

@@ -23,7 +23,7 @@ inline constexpr std::uint64_t kReportPfn = 0x100;
 inline constexpr std::size_t kReportPageBytes = 4096;
 inline constexpr std::uint32_t kMaxGuestVcpus = 15;
 
-inline constexpr std::uint32_t kReportFormat = 1;
+inline constexpr std::uint32_t kReportFormat = 2;
 inline constexpr std::uint64_t kReportMagic =
     0x0073'6973'656d'656eULL;  // "nemesis\0", little endian
 
@@ -34,6 +34,8 @@ enum class GuestFailure : std::uint32_t {
   kSharedInfo,  ///< detail: the hypercall's result
   kRunstate,    ///< detail: the hypercall's result
   kVcpuStart,   ///< detail: the hypercall's result
+  kPeer,        ///< detail: the hypercall's result
+  kSleep,       ///< detail: the hypercall's result
 };
 
 struct GuestParameters {
@@ -42,20 +44,30 @@ struct GuestParameters {
   std::uint64_t chunk_iterations;  ///< rounds of xorshift between two looks at the clock
   std::uint64_t seed;              ///< not zero
   std::uint32_t vcpus;             ///< vCPUs to bring up, 1 … kMaxGuestVcpus
-  std::uint32_t reserved;
+  std::uint32_t peer_port;         ///< event channel to the peer: ours if `peer_is_remote` is 0
+  std::uint32_t peer_domain;       ///< the domain whose port that is, to be bound to
+  std::uint32_t peer_is_remote;
+  // What they mean is the workload's.
+  std::uint64_t period_ns;
+  std::uint64_t run_ns;
+  std::uint64_t phase_ns;
 };
 
 /// What one vCPU says of itself.  All times in ns of its own clock (pvclock), which no accounting
 /// of the scheduler's enters; the runstate times are the hypervisor's, as seen from inside, brought
 /// forward to clock_ns.
 struct GuestReport {
-  std::uint64_t work;      ///< chunks finished
-  std::uint64_t clock_ns;  ///< the guest's clock (Xen system time) when this was written
-  std::uint64_t ran_ns;    ///< time outside gaps; ran_ns + gap_ns = clock_ns − first clock_ns
-  std::uint64_t slices;    ///< timeslices begun: preemptions seen, plus one
-  std::uint64_t gap_ns;    ///< time in gaps
+  std::uint64_t work;            ///< chunks finished
+  std::uint64_t clock_ns;        ///< the guest's clock (Xen system time) when this was written
+  std::uint64_t ran_ns;          ///< ran_ns + gap_ns + idle_ns = clock_ns − first clock_ns
+  std::uint64_t slices;          ///< timeslices begun: preemptions seen, plus one
+  std::uint64_t gap_ns;          ///< time in gaps: it wanted to run, and did not
   std::uint64_t longest_gap_ns;  ///< longest single gap
   std::uint64_t runstate_ns[4];  ///< running, runnable, blocked, offline
+  std::uint64_t idle_ns;         ///< time in which it did not want to run
+  std::uint64_t wakes;           ///< times it woke; of a pair's first side: round trips
+  std::uint64_t late_ns;         ///< from when it should have woken, or sent, in sum
+  std::uint64_t longest_late_ns;
 };
 
 inline constexpr std::size_t kReportWords = sizeof(GuestReport) / sizeof(std::uint64_t);
@@ -73,7 +85,7 @@ struct ReportHeader {
   GuestFailure failure;
   std::uint64_t failure_detail;
   GuestParameters parameters;
-  std::uint8_t reserved[200];
+  std::uint8_t reserved[168];
 };
 
 struct ReportPage {
@@ -81,8 +93,8 @@ struct ReportPage {
   ReportSlot slots[kMaxGuestVcpus];
 };
 
-static_assert(sizeof(GuestParameters) == 32);
-static_assert(sizeof(GuestReport) == 80 && kReportWords <= kHalfWords);
+static_assert(sizeof(GuestParameters) == 64);
+static_assert(sizeof(GuestReport) == 112 && kReportWords <= kHalfWords);
 static_assert(sizeof(ReportSlot) == 256);
 static_assert(sizeof(ReportHeader) == 256);
 static_assert(offsetof(ReportHeader, failure) == 12);

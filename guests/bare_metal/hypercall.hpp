@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Hypercalls of a 64-bit PV guest, through the page that Xen fills in when it builds the domain.
+// Hypercalls of a 64-bit guest, through the page that Xen fills in: of a PV guest when it builds
+// the domain, of any other when the guest asks for it.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +12,12 @@
 #define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
 // clang-format off
 #include <xen/xen.h>
+#include <xen/event_channel.h>
 #include <xen/sched.h>
 #include <xen/vcpu.h>
 // clang-format on
 
-namespace nemesis::pv {
+namespace nemesis::xen {
 
 /// Result as Xen gives it: negative errno, or ≥ 0.  Unused arguments are ignored by Xen.
 template <unsigned kNumber>
@@ -33,4 +35,4 @@ template <typename T>
   return reinterpret_cast<std::uint64_t>(pointer);
 }
 
-}  // namespace nemesis::pv
+}  // namespace nemesis::xen

@@ -26,6 +26,27 @@ namespace platform {
 /// report.clock_ns. vcpu must be the caller.
 void add_runstate(std::uint32_t vcpu, GuestReport& report);
 
+/// Blocks until the clock reads deadline_ns.
+void sleep_until(std::uint64_t deadline_ns);
+
+/// Blocks until there is an event on the port, and takes it.
+void wait_for(std::uint32_t port);
+
+/// Sends an event.
+void notify(std::uint32_t port);
+
+/// The port that leads to the peer; binds it first, where it is the other's to open.
+[[nodiscard]] std::uint32_t connect_peer();
+
+/// Lets others go first.
+void yield();
+
+/// Takes the caller down, until somebody brings it up; it goes on after this.
+void vcpu_down(std::uint32_t vcpu);
+
+/// Brings up one that is down.
+void vcpu_up(std::uint32_t vcpu);
+
 /// Leaves the reason in the report page and shuts the domain down as crashed.
 [[noreturn]] void fail(GuestFailure failure, std::uint64_t detail);
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The platform as a 64-bit PV guest.
+// The platform as any guest of Xen has it.
 //
-// Events stay masked and no trap table is registered: a fault of ours has no handler, so Xen kills
-// the domain as crashed, and the controller sees it.
-#include "hypercall_pv.hpp"
-#include "platform.hpp"
+// Events stay masked, so that none is ever delivered; a vCPU that waits for one, or for a time,
+// polls by hypercall, which blocks it.
+#include "platform_xen.hpp"
 
 extern "C" {
-[[noreturn]] void platform_main(start_info_t* start_info);
 [[noreturn]] void platform_secondary(std::uint32_t vcpu);
-[[noreturn]] void pv_secondary_entry();
 }
 
 namespace nemesis {
@@ -26,15 +23,7 @@ extern "C" {
     .slots = {}};
 }
 
-namespace {
-
-using pv::address;
-using pv::hypercall;
-
-constexpr std::size_t kPageBytes = 4096;
-constexpr unsigned kPageShift = 12;
-constexpr std::size_t kStackBytes = 8192;
-constexpr std::uint64_t kPtePresentWritableUserAccessed = 0x27;
+namespace platform {
 
 // The page behind this address becomes Xen's shared_info page.
 alignas(kPageBytes) std::uint8_t shared_info_bytes[kPageBytes];
@@ -42,12 +31,15 @@ static_assert(sizeof(shared_info_t) <= kPageBytes);
 
 alignas(16) std::uint8_t secondary_stacks[kMaxGuestVcpus][kStackBytes];
 
+namespace {
+
+using xen::address;
+using xen::hypercall;
+
 alignas(64) vcpu_runstate_info_t runstate_areas[kMaxGuestVcpus];
 
-vcpu_guest_context_t secondary_context;
-
-const shared_info_t& shared_info() {
-  return *reinterpret_cast<const shared_info_t*>(shared_info_bytes);
+shared_info_t& shared_info() {
+  return *reinterpret_cast<shared_info_t*>(shared_info_bytes);
 }
 
 std::uint64_t read_tsc() {
@@ -61,43 +53,13 @@ void compiler_barrier() {
   asm volatile("" : : : "memory");
 }
 
-void map_shared_info(const start_info_t& start_info) {
-  const long result = hypercall<__HYPERVISOR_update_va_mapping>(
-      address(shared_info_bytes), start_info.shared_info | kPtePresentWritableUserAccessed,
-      UVMF_INVLPG | UVMF_LOCAL);
-  if (result != 0) platform::fail(GuestFailure::kSharedInfo, static_cast<std::uint64_t>(result));
-}
-
 const GuestParameters& checked_parameters() {
   const GuestParameters& parameters = report_page.header.parameters;
   if (parameters.vcpus == 0 || parameters.vcpus > kMaxGuestVcpus) {
-    platform::fail(GuestFailure::kParameters, parameters.vcpus);
+    fail(GuestFailure::kParameters, parameters.vcpus);
   }
-  if (parameters.chunk_iterations == 0) platform::fail(GuestFailure::kParameters, 0);
+  if (parameters.chunk_iterations == 0) fail(GuestFailure::kParameters, 0);
   return parameters;
-}
-
-void start_vcpu(std::uint32_t vcpu, const start_info_t& start_info) {
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): Xen speaks of addresses
-  const auto* pfn_to_mfn = reinterpret_cast<const std::uint64_t*>(start_info.mfn_list);
-  vcpu_guest_context_t& context = secondary_context;
-  __builtin_memset(&context, 0, sizeof(context));
-  context.flags = VGCF_in_kernel;
-  context.user_regs.rip = reinterpret_cast<std::uint64_t>(&pv_secondary_entry);
-  context.user_regs.rsp = address(secondary_stacks[vcpu] + kStackBytes);
-  context.user_regs.rdi = vcpu;
-  context.user_regs.cs = FLAT_KERNEL_CS;
-  context.user_regs.ss = FLAT_KERNEL_SS;
-  context.user_regs.ds = FLAT_KERNEL_DS;
-  context.user_regs.es = FLAT_KERNEL_DS;
-  context.kernel_ss = FLAT_KERNEL_SS;
-  context.kernel_sp = context.user_regs.rsp;
-  // Virtual = physical in this image, so the page table's address gives its pfn.
-  context.ctrlreg[3] = pfn_to_mfn[start_info.pt_base >> kPageShift] << kPageShift;
-
-  long result = hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_initialise, vcpu, address(&context));
-  if (result == 0) result = hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_up, vcpu);
-  if (result != 0) platform::fail(GuestFailure::kVcpuStart, static_cast<std::uint64_t>(result));
 }
 
 [[noreturn]] void enter_workload(std::uint32_t vcpu) {
@@ -105,13 +67,45 @@ void start_vcpu(std::uint32_t vcpu, const start_info_t& start_info) {
   area.addr.v = &runstate_areas[vcpu];
   const long result =
       hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_register_runstate_memory_area, vcpu, address(&area));
-  if (result != 0) platform::fail(GuestFailure::kRunstate, static_cast<std::uint64_t>(result));
+  if (result != 0) fail(GuestFailure::kRunstate, static_cast<std::uint64_t>(result));
   run_workload(vcpu, report_page.header.parameters, report_page.slots[vcpu]);
+}
+
+/// Blocks until the port (none: 0) has an event, or the clock reads deadline_ns (never: 0).
+void poll(std::uint32_t port, std::uint64_t deadline_ns) {
+  evtchn_port_t ports[1] = {port};
+  sched_poll_t request{};
+  set_xen_guest_handle(request.ports, ports);
+  request.nr_ports = port != 0 ? 1 : 0;
+  request.timeout = deadline_ns;
+  const long result = hypercall<__HYPERVISOR_sched_op>(SCHEDOP_poll, address(&request));
+  if (result != 0) fail(GuestFailure::kSleep, static_cast<std::uint64_t>(result));
+}
+
+/// Whether there was an event.
+bool take_event(std::uint32_t port) {
+  const std::uint64_t bit = 1ULL << (port % 64);
+  std::uint64_t* word = &shared_info().evtchn_pending[port / 64];
+  return (__atomic_fetch_and(word, ~bit, __ATOMIC_SEQ_CST) & bit) != 0;
 }
 
 }  // namespace
 
-namespace platform {
+void run_first(void (*start_vcpu)(std::uint32_t vcpu)) {
+  const GuestParameters& parameters = checked_parameters();
+  for (std::uint32_t vcpu = 1; vcpu < parameters.vcpus; ++vcpu) start_vcpu(vcpu);
+  enter_workload(0);
+}
+
+void launch(std::uint32_t vcpu, std::uint64_t context) {
+  long result = hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_initialise, vcpu, context);
+  if (result == 0) result = hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_up, vcpu);
+  if (result != 0) fail(GuestFailure::kVcpuStart, static_cast<std::uint64_t>(result));
+}
+
+std::uint64_t stack_of(std::uint32_t vcpu) {
+  return address(secondary_stacks[vcpu] + kStackBytes);
+}
 
 // Xen bumps `version` to odd before it changes the record and to even after; the record belongs to
 // the pCPU that the vCPU runs on, so a move to another pCPU between the reads shows as a changed
@@ -152,6 +146,46 @@ void add_runstate(std::uint32_t vcpu, GuestReport& report) {
   }
 }
 
+void sleep_until(std::uint64_t deadline_ns) {
+  poll(0, deadline_ns);
+}
+
+void wait_for(std::uint32_t port) {
+  while (!take_event(port)) poll(port, 0);
+}
+
+void notify(std::uint32_t port) {
+  evtchn_send_t request{.port = port};
+  const long result = hypercall<__HYPERVISOR_event_channel_op>(EVTCHNOP_send, address(&request));
+  if (result != 0) fail(GuestFailure::kPeer, static_cast<std::uint64_t>(result));
+}
+
+std::uint32_t connect_peer() {
+  const GuestParameters& parameters = report_page.header.parameters;
+  if (parameters.peer_port == 0) fail(GuestFailure::kParameters, 0);
+  if (parameters.peer_is_remote == 0) return parameters.peer_port;
+  evtchn_bind_interdomain_t request{.remote_dom = static_cast<domid_t>(parameters.peer_domain),
+                                    .remote_port = parameters.peer_port,
+                                    .local_port = 0};
+  const long result =
+      hypercall<__HYPERVISOR_event_channel_op>(EVTCHNOP_bind_interdomain, address(&request));
+  if (result != 0) fail(GuestFailure::kPeer, static_cast<std::uint64_t>(result));
+  return request.local_port;
+}
+
+void yield() {
+  hypercall<__HYPERVISOR_sched_op>(SCHEDOP_yield, 0);
+}
+
+void vcpu_down(std::uint32_t vcpu) {
+  hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_down, vcpu);
+}
+
+void vcpu_up(std::uint32_t vcpu) {
+  const long result = hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_up, vcpu);
+  if (result != 0) fail(GuestFailure::kVcpuStart, static_cast<std::uint64_t>(result));
+}
+
 void fail(GuestFailure failure, std::uint64_t detail) {
   report_page.header.failure_detail = detail;
   report_page.header.failure = failure;
@@ -165,14 +199,6 @@ void fail(GuestFailure failure, std::uint64_t detail) {
 
 }  // namespace nemesis
 
-void platform_main(start_info_t* start_info) {
-  nemesis::map_shared_info(*start_info);
-  const nemesis::GuestParameters& parameters = nemesis::checked_parameters();
-  for (std::uint32_t vcpu = 1; vcpu < parameters.vcpus; ++vcpu)
-    nemesis::start_vcpu(vcpu, *start_info);
-  nemesis::enter_workload(0);
-}
-
 void platform_secondary(std::uint32_t vcpu) {
-  nemesis::enter_workload(vcpu);
+  nemesis::platform::enter_workload(vcpu);
 }
