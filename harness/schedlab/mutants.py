@@ -192,7 +192,7 @@ class RealJudge:
         entry = recipe.hypervisor(self._layout, self._xen, config, edits, who)
         if name == "unit":
             return self._unit(entry)
-        return self._scenario(entry, config, name, who)
+        return self._scenario(entry, config, test, who)
 
     def _unit(self, entry: Path) -> str:
         from schedlab.build import mutant as recipe
@@ -203,10 +203,10 @@ class RealJudge:
         failed = [line for line in done.stdout.splitlines() if line.startswith("[  FAILED  ]")]
         return failed[0] if failed else "" if done.returncode == 0 else f"exit {done.returncode}"
 
-    def _scenario(self, entry: Path, config: str, name: str, who: str) -> str:
+    def _scenario(self, entry: Path, config: str, test: str, who: str) -> str:
         from schedlab.build import mutant as recipe
 
-        stem, *dimensions = name.split(":")
+        stem, *dimensions = test.rpartition("/")[2].split(":")
         what = scenario.load(scenario.find(stem, self._scenarios))
         schedulers = [dimensions[0]] if dimensions else []
         pcpus = [int(dimensions[1])] if len(dimensions) > 1 else []
@@ -214,14 +214,15 @@ class RealJudge:
         mutated = recipe.boots(self._artifacts(self._xen, "patched", config), entry)
         lab = replace(self._lab, build=lambda variant: mutated)
         for dims in what.matrix():
-            folder = self._folder / who / f"{config}-{stem}-{dims.name()}"
+            # Two tests may have a machine in common, and run at once.
+            folder = self._folder / who / test.replace("/", "-").replace(":", "-") / dims.name()
             case = run.measure(lab, what, dims, "patched", folder)
             verdict = case.judgement.verdict
             if verdict in (Verdict.FAIL, Verdict.CRASH):
                 return f"{dims.name()}: {verdict.word}: {case.judgement.reason}"
             if verdict == Verdict.ERROR and who == "none":
                 raise LabError(
-                    f"{name} on {dims.name()}: {case.judgement.reason}", "see its records"
+                    f"{test} on {dims.name()}: {case.judgement.reason}", "see its records"
                 )
         return ""
 

@@ -141,19 +141,28 @@ def switches(lines: Iterable[str]) -> list[tuple[str, int, int]]:
 
 @dataclass(frozen=True)
 class Cost:
-    """``schedule()`` on one build: instructions, of invocations that switched or did not."""
+    """``schedule()`` on one build: instructions, of invocations that switched or did not.
+
+    ``shortest``: of each function that is in all of them, its own shortest way; ``least``: their sum.
+    So two builds are compared on the same way through each function, whichever ways met in a run.
+    """
 
     invocations: int
     least: int
     median: float
+    shortest: tuple[tuple[str, int], ...]
 
     @staticmethod
     def of(found: list[Invocation], switched: bool) -> Cost:
         """LabError of none: nothing was measured."""
-        counts = [one.instructions for one in found if one.switched == switched]
-        if not counts:
+        ended = [one for one in found if one.switched == switched]
+        if not ended:
             raise LabError("schedule() was never seen to end", "is the log's format another?")
-        return Cost(len(counts), min(counts), statistics.median(counts))
+        functions = [dict(one.functions) for one in ended]
+        always = set.intersection(*(set(found) for found in functions))
+        shortest = {name: min(found[name] for found in functions) for name in sorted(always)}
+        median = statistics.median(one.instructions for one in ended)
+        return Cost(len(ended), sum(shortest.values()), median, tuple(shortest.items()))
 
 
 @dataclass(frozen=True)

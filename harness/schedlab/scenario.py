@@ -358,7 +358,8 @@ def looks(dims: Dims) -> dict[str, int]:
     """How often a guest looks at its clock, and which step of it is a preemption, by default.
 
     A chunk takes 25 us whatever the shift, where its pCPU alone is busy (measured: 12.5
-    instructions an iteration).  Where all are, each has a turn of CHUNK_TURN_NS while the others wait.
+    instructions an iteration).  Where all are, each has a turn of CHUNK_TURN_NS while the others
+    wait.
     """
     return {
         "gap_threshold_ns": CHUNK_TURN_NS * dims.pcpus + CHUNK_TURN_NS // 2,
