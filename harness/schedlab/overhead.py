@@ -143,8 +143,8 @@ def switches(lines: Iterable[str]) -> list[tuple[str, int, int]]:
 class Cost:
     """``schedule()`` on one build: instructions, of invocations that switched or did not.
 
-    ``shortest``: of each function that is in all of them, its own shortest way; ``least``: their sum.
-    So two builds are compared on the same way through each function, whichever ways met in a run.
+    ``shortest``: of each function that is in all of them, its own shortest way; ``least``: the sum
+    of those.  So builds are compared on one way through each function, whichever ways met in a run.
     """
 
     invocations: int
