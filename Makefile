@@ -26,7 +26,7 @@ export NEMESIS_QEMU        := $(QEMU)
 export NEMESIS_JOBS        := $(JOBS)
 export PYTHONPATH          := $(CURDIR)/harness
 export PYTHONDONTWRITEBYTECODE := 1
-export XEN PACKAGES DRY TIER
+export XEN PACKAGES DRY TIER NO_CACHE
 
 # Under DRY=1 even rm is only said.
 SAY  = $(if $(filter-out 0,$(DRY)),echo )
@@ -49,11 +49,11 @@ help:
 run: build ## everything from nothing, then the main experiment (SCENARIO=…, ARGS=…)
 	@harness/lab run $(SCENARIO) --xen $(XEN) $(ARGS)
 
-test: lint ctest ## style, unit tests, then the acceptance tests (TIER=smoke|test|full)
+test: lint ctest ## style, unit tests, then the acceptance tests (TIER=smoke|test|full, NO_CACHE=1)
 ifneq ($(TIER),smoke)
 	$(STEP) check-patches all
 endif
-	$(PYTEST_COMMAND)
+	@$(PYTEST_RUN) -m '$(MARKERS_$(TIER))' --junitxml $(BUILD)/junit-$(TIER).xml $(PYTEST)
 
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
@@ -62,7 +62,8 @@ mutants: setup ## break the series in many small ways: which test catches it?  (
 .PHONY: test-4.20
 test-4.20: setup ## the second base: its series, then the acceptance tests that run on every base
 	@$(PYTHON) -m schedlab.build --xen 4.20 check-patches
-	@cd harness && $(PYTHON) -m pytest -p no:cacheprovider -m base420 $(PYTEST)
+	$(STEP) --xen 4.20 all
+	@$(PYTEST_RUN) -m base420 --junitxml $(BUILD)/junit-4.20.xml $(PYTEST)
 
 # --- building ------------------------------------------------------------------------------------------------------
 
@@ -116,7 +117,8 @@ MARKERS_full  :=
 ifeq ($(filter $(TIER),smoke test full),)
   $(error TIER is $(TIER), and must be smoke, test or full)
 endif
-PYTEST_COMMAND = @cd harness && $(PYTHON) -m pytest -p no:cacheprovider -m '$(MARKERS_$(TIER))' $(PYTEST)
+# Side by side by processes; each of them then runs one machine at a time.
+PYTEST_RUN = cd harness && $(PYTHON) -m pytest -p no:cacheprovider $(if $(filter-out 1,$(JOBS)),-n $(JOBS))
 
 CTEST_DIR := $(BUILD)/work/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
@@ -127,7 +129,7 @@ SH_FILES  := harness/setup .ci/run
 unit: ctest pytest ## unit tests alone: no machine is booted
 
 pytest: setup
-	@cd harness && $(PYTHON) -m pytest -q -p no:cacheprovider -m '$(MARKERS_smoke)' $(PYTEST)
+	@$(PYTEST_RUN) -q -m '$(MARKERS_smoke)' $(PYTEST)
 
 ctest: configure-ctest ## the unit tests of all C++, by CMake
 	@cmake --build $(CTEST_DIR) -j$(JOBS) -- --quiet

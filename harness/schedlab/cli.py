@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ SCENARIOS = REPOSITORY / "harness" / "scenarios"
 CALIBRATION = SCENARIOS / "calibration.toml"
 RESULTS = REPOSITORY / "results"
 MUTANTS = REPOSITORY / "hypervisor" / "mutants"
-_STEPS = (checkpoint.STEP, "reference", "calibration")
+_STEPS = (checkpoint.STEP, run.STEP, "calibration")
 _EXIT = {
     Verdict.PASS: 0,
     Verdict.SKIP: 0,
@@ -99,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
+    runner.add_argument(
+        "--no-cache",
+        action="store_true",
+        default=os.environ.get("NO_CACHE", "0") not in ("", "0"),
+        help="measure again what is known, and be told if it differs (NO_CACHE=1)",
+    )
     runner.set_defaults(action=_run)
 
     calibrator = commands.add_parser("calibrate", help="check Xen and QEMU by a known answer")
@@ -140,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     lister.set_defaults(action=_list)
 
     cleaner = commands.add_parser(
-        "clean", help="remove checkpoints, calibrations, references and leftovers"
+        "clean", help="remove checkpoints, known cases, calibrations and leftovers"
     )
     cleaner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
     cleaner.set_defaults(action=_clean)
@@ -196,7 +203,7 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
     what = scenario.override(
         what, schedulers=options.scheduler, pcpus=options.pcpus, shift=options.shift
     )
-    lab = _lab(options, build, options.cold)
+    lab = replace(_lab(options, build, options.cold), cache=not options.no_cache)
     with_stock = options.variant != "stock" and not options.no_reference
     with_stock = with_stock and any(p.show and not p.grouped for p in what.phases)
     started = time.time()
@@ -251,7 +258,9 @@ def _measure(
     cells = list(what.matrix())
 
     def one(dims: Dims) -> tuple[Case, Case | None]:
-        stock = run.reference(lab, what, dims, lab.logs) if with_stock else None
+        stock = None
+        if with_stock:
+            stock = run.reference(lab, what, dims, folder / f"{dims.name()}-stock")
         case = run.measure(lab, what, dims, variant, folder / f"{dims.name()}-{variant}")
         return case, stock
 
@@ -265,9 +274,10 @@ def _measure(
                     case, _ = future.result()
                     if not dry_run():
                         ready = len(futures) - len(pending)
+                        took = "known" if case.cached else f"{case.outcome.wall_s:.1f} s"
                         print(
                             f"  {case.dims.name()} … {case.judgement.verdict.word}, "
-                            f"{case.outcome.wall_s:.1f} s ({ready}/{len(futures)})",
+                            f"{took} ({ready}/{len(futures)})",
                             file=sys.stderr,
                             flush=True,
                         )

@@ -135,6 +135,7 @@ def _case(case: Case, reference: Case | None) -> dict[str, Any]:
             "virtual_s": case.scenario.length_ns / 1e9,
             "wall_s": case.outcome.wall_s,
             "first_record_s": case.outcome.first_record_s,
+            "cached": case.cached,
         },
         "rows": [_row(row) for row in case.judgement.rows],
         "reference": (

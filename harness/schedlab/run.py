@@ -2,8 +2,11 @@
 """One case: a scenario on one machine with one build, from inputs to judged records.
 
 Also what stands around a case: the same scenario on the stock hypervisor as a reference, and the
-calibration without which nothing is measured.  Both are pure functions of their inputs, and are
-kept in the store.
+calibration without which nothing is measured.
+
+A case is a pure function of its inputs, so what one left is kept in the store, by their hash, and
+is not measured again; what it left, not its judgement: the oracle may change.  ``Lab.cache=False``
+measures again, and records that are not the same to the byte are an error of the lab.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from schedlab import checkpoint, oracle, qemu, records, scenario
@@ -31,6 +34,9 @@ from schedlab.scenario import GROUP_OPS, Dims, Scenario
 WALL_PER_VIRTUAL = 2.0
 # What a hypervisor without scheduling domains answers to the first of their operations.
 _NO_GROUPS = frozenset({"ENOSYS", "EOPNOTSUPP"})
+# The store's step of cases, and the file there that tells how one went.
+STEP = "case"
+_OUTCOME_FILE = "outcome.json"
 
 
 @dataclass
@@ -41,13 +47,17 @@ class Lab:
     build: Callable[[str], Artifacts]
     logs: Path
     cold: bool = False
+    cache: bool = True
     watchdog_s: float = qemu.DEFAULT_WATCHDOG_S
     cancel: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A judged case; ``folder`` has its records, serial log, scenario and command."""
+    """A judged case; ``folder`` has its records, serial log, scenario and command.
+
+    ``cached``: it was not measured now; ``outcome`` is of when it was.
+    """
 
     scenario: Scenario
     dims: Dims
@@ -58,6 +68,7 @@ class Case:
     outcome: Outcome
     records: records.Records
     judgement: Judgement
+    cached: bool = False
 
 
 def machine_of(dims: Dims) -> Machine:
@@ -79,6 +90,7 @@ def measure(
     Bad behaviour of the subject is a verdict, not an exception.
     With DRY=1 the command is printed, nothing runs, and the case passes without checks.
     """
+    what = what.of(dims)
     artifacts = lab.build(variant)
     machine = machine_of(dims)
     incoming: Path | None = None
@@ -91,7 +103,8 @@ def measure(
             context["checkpoint"] = outputs[checkpoint.STATE_FILE]["sha256"]
     text = what.as_json(dims, groups=groups)
     context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
-    argv = qemu.command(machine, artifacts, what.images(dims.kind), incoming=incoming)
+    images = what.images(dims.kind)
+    argv = qemu.command(machine, artifacts, images, incoming=incoming)
     script = qemu.script(argv, artifacts.qemu.env)
     if dry_run():
         print(f"# {what.name} on {variant} {dims.name()}, in {folder}")
@@ -100,6 +113,20 @@ def measure(
         idle = Judgement(Verdict.SKIP, "printed, not run", (), ())
         return Case(what, dims, variant, folder, script, context, Outcome(None), empty, idle)
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = ("xen", "kernel", "initramfs", "qemu", *(f"guest/{image}" for image in images))
+    inputs = {
+        **{name: artifacts.hashes[name] for name in wanted},
+        "arguments": json.dumps([*machine.arguments(), qemu.KERNEL_ARGS]),
+        "scenario": text,
+        "start": context.get("checkpoint", "cold"),
+        "format": "1",
+    }
+    known = lab.store.find(STEP, inputs)
+    if known is not None and lab.cache:
+        _copy(known, folder)
+        outcome = Outcome(**json.loads((known / _OUTCOME_FILE).read_text()))
+        case = _judged(what, dims, variant, folder, script, context, outcome, groups)
+        return replace(case, cached=True)
     (folder / qemu.SCENARIO_FILE).write_text(text)
     (folder / "command.sh").write_text(script)
     if incoming is not None:
@@ -107,7 +134,39 @@ def measure(
     patience_s = lab.watchdog_s + WALL_PER_VIRTUAL * what.length_ns / 1e9
     with Process(argv, artifacts.qemu.env, folder) as process:
         outcome = Watcher(folder, patience_s, lab.cancel).wait(process)
-    return _judged(what, dims, variant, folder, script, context, outcome, groups)
+    case = _judged(what, dims, variant, folder, script, context, outcome, groups)
+    if known is not None:
+        return _same(case, known)
+    if outcome.status == qemu.STATUS_ENDED:
+
+        def keep(entry: Path) -> None:
+            _copy(folder, entry)
+            (entry / _OUTCOME_FILE).write_text(json.dumps(asdict(outcome)))
+
+        lab.store.get(STEP, inputs, keep, title="")
+    return case
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """The files that a case leaves."""
+    names = (qemu.SCENARIO_FILE, "command.sh", "boot.jsonl")
+    for name in (*names, qemu.RECORDS_FILE, qemu.SERIAL_FILE, qemu.QEMU_LOG_FILE):
+        if (source / name).exists():
+            shutil.copyfile(source / name, folder / name)
+
+
+def _same(case: Case, known: Path) -> Case:
+    """The case, or an error where it is not what the same inputs gave before."""
+    before = (known / qemu.RECORDS_FILE).read_bytes()
+    try:
+        now = (case.folder / qemu.RECORDS_FILE).read_bytes()
+    except FileNotFoundError:
+        now = b""
+    difference = records.first_difference(before, now)
+    if difference is None:
+        return case
+    reason = f"the same inputs gave other records before ({known}): {difference}"
+    return replace(case, judgement=replace(case.judgement, verdict=Verdict.ERROR, reason=reason))
 
 
 def _judged(
@@ -159,39 +218,19 @@ def hello_of(case: Case) -> records.Hello | None:
         return None
 
 
-def reference(lab: Lab, what: Scenario, dims: Dims, logs: Path) -> Case:
-    """The scenario without its operations on groups, on stock Xen; measured once."""
-    artifacts = lab.build("stock")
-    inputs = {
-        **{name: value for name, value in artifacts.hashes.items()},
-        "machine": json.dumps(machine_of(dims).arguments()),
-        "scenario": what.as_json(dims, groups=False),
-        "start": "cold" if lab.cold else "checkpoint",
-        "format": "1",
-    }
-
-    def make(folder: Path) -> None:
-        if dry_run():
-            measure(lab, what, dims, "stock", logs / f"{dims.name()}-stock", groups=False)
-            return
-        case = measure(lab, what, dims, "stock", folder, groups=False)
-        if case.judgement.verdict != Verdict.PASS:
-            log = _keep(folder, logs / f"{dims.name()}-stock")
-            raise LabError(
-                f"the stock hypervisor did not run {what.name} ({dims.name()}): "
-                f"{case.judgement.reason}",
-                "see the serial log",
-                log,
-            )
-
-    title = f"reference {what.name} {dims.name()} on stock"
-    folder = lab.store.get("reference", inputs, make, title=title)
-    outcome = Outcome(qemu.STATUS_ENDED)
-    script = "" if dry_run() else (folder / "command.sh").read_text()
-    if dry_run():
-        empty = Judgement(Verdict.SKIP, "", (), ())
-        return Case(what, dims, "stock", folder, "", {}, outcome, records.parse([]), empty)
-    return _judged(what, dims, "stock", folder, script, {}, outcome, False)
+def reference(lab: Lab, what: Scenario, dims: Dims, folder: Path) -> Case:
+    """The scenario without its operations on groups, on stock Xen.  LabError when it does not run,
+    with what it left copied to the lab's logs.
+    """
+    case = measure(lab, what, dims, "stock", folder, groups=False)
+    if case.judgement.verdict > Verdict.SKIP:
+        raise LabError(
+            f"the stock hypervisor did not run {what.name} ({dims.name()}): "
+            f"{case.judgement.reason}",
+            "see the serial log",
+            _keep(folder, lab.logs / f"{dims.name()}-stock"),
+        )
+    return case
 
 
 def calibrate(lab: Lab, variant: str, path: Path) -> Path:

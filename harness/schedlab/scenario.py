@@ -259,10 +259,12 @@ class Dims:
     shift: int
     seed: int
     kind: str = "pv"
+    vary: tuple[tuple[str, int], ...] = ()
 
     def name(self) -> str:
         """A short name, unique inside a run, that sorts; defaults are left out of it."""
         parts = [self.scheduler, f"{self.pcpus}p"]
+        parts += [f"{name}{value}" for name, value in self.vary]
         if self.topology != "cores":
             parts.append(self.topology)
         if self.kind != KINDS[0]:
@@ -290,6 +292,12 @@ class Scenario:
     shifts: tuple[int, ...]
     seeds: tuple[int, ...]
     kinds: tuple[str, ...] = ("pv",)
+    # By the values of what varies; empty where nothing does.
+    variations: Mapping[tuple[tuple[str, int], ...], Scenario] = field(default_factory=dict)
+
+    def of(self, dims: Dims) -> Scenario:
+        """The scenario of one cell, in which nothing varies."""
+        return self.variations[dims.vary] if dims.vary else self
 
     @property
     def uses_groups(self) -> bool:
@@ -308,10 +316,16 @@ class Scenario:
     def matrix(self) -> Iterator[Dims]:
         """Every cell, in the order the scenario lists them."""
         for cell in itertools.product(
-            self.schedulers, self.topologies, self.kinds, self.shifts, self.seeds, self.pcpus
+            self.schedulers,
+            self.topologies,
+            self.kinds,
+            self.variations or [()],
+            self.shifts,
+            self.seeds,
+            self.pcpus,
         ):
-            scheduler, topology, kind, shift, seed, pcpus = cell
-            yield Dims(scheduler, pcpus, topology, shift, seed, kind)
+            scheduler, topology, kind, vary, shift, seed, pcpus = cell
+            yield Dims(scheduler, pcpus, topology, shift, seed, kind, vary)
 
     def steps(self, *, groups: bool = True) -> list[Step]:
         """The timeline: operations and samples in order, ``end`` last.
@@ -406,9 +420,112 @@ def parse(text: str, path: Path) -> Scenario:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{path}: not TOML: {error}", "mend that line") from error
-    source = _Source(path, text)
-    _check_schema(raw, source)
-    return _Compiler(raw, source).compile()
+    return _compiled(raw, path, text)
+
+
+def _compiled(raw: Mapping[str, Any], path: Path, text: str) -> Scenario:
+    """All variations; the first where one is to stand for all."""
+    found: dict[tuple[tuple[str, int], ...], Scenario] = {}
+    for values in _variations(raw, _Source(path, text)):
+        source = _Source(path, text)
+        full = _expand(raw, dict(values), source)
+        _check_schema(full, source)
+        found[values] = _Compiler(full, source).compile()
+    first = next(iter(found.values()))
+    return replace(first, variations=found) if () not in found else first
+
+
+def _variations(raw: Mapping[str, Any], source: _Source) -> Iterator[tuple[tuple[str, int], ...]]:
+    """Each combination of values; one, of none, where nothing varies."""
+    vary = raw.get("vary", {})
+    for name, values in vary.items() if isinstance(vary, dict) else ():
+        if not (isinstance(values, list) and values and all(type(v) is int for v in values)):
+            raise source.error(
+                ("vary", name), f"{values!r} is not a list of whole numbers", "give [1, 2, …]"
+            )
+        if len(set(values)) < len(values):
+            raise source.error(("vary", name), "a value is there twice", "drop one")
+    lists = [[(name, value) for value in values] for name, values in vary.items()]
+    yield from itertools.product(*lists)
+
+
+def _expand(raw: Mapping[str, Any], values: Mapping[str, int], source: _Source) -> dict[str, Any]:
+    """``$name`` replaced by its value, domains with a count by so many, ``name*`` by all of those.
+
+    ``source`` is told where the expanded lists' entries come from.
+    """
+    full: dict[str, Any] = _substitute(raw, values, (), source)
+    copies: dict[str, list[str]] = {}
+    domains, origin = [], []
+    for i, domain in enumerate(full["domain"] if isinstance(full.get("domain"), list) else []):
+        count = domain.get("count") if isinstance(domain, dict) else None
+        if type(count) is int and 0 <= count <= 63 and isinstance(domain.get("name"), str):
+            names = [f"{domain['name']}{k}" for k in range(1, count + 1)]
+            copies[f"{domain['name']}*"] = names
+            one = {key: value for key, value in domain.items() if key != "count"}
+            domains += [{**one, "name": name} for name in names]
+            origin += [i] * count
+        else:
+            domains.append(domain)
+            origin.append(i)
+    if domains:
+        full["domain"] = domains
+        source.origins[("domain",)] = origin
+
+    def names_of(given: Any) -> Any:
+        if not isinstance(given, list):
+            return given
+        return [name for one in given for name in (copies.get(one, [one]) if _text(one) else [one])]
+
+    for i, phase in enumerate(full["phase"] if isinstance(full.get("phase"), list) else []):
+        if not isinstance(phase, dict):
+            continue
+        if "show" in phase:
+            phase["show"] = names_of(phase["show"])
+        for expectation in phase.get("expect", ()) if _list(phase.get("expect", ())) else ():
+            if isinstance(expectation, dict) and "domains" in expectation:
+                expectation["domains"] = names_of(expectation["domains"])
+        if _list(phase.get("do")):
+            steps: list[Any] = []
+            place = []
+            for k, step in enumerate(phase["do"]):
+                roles = [
+                    role
+                    for role in ("domain", "member")
+                    if isinstance(step, dict) and step.get(role) in copies
+                ]
+                many = [step]
+                if roles:
+                    many = [{**step, roles[0]: name} for name in copies[step[roles[0]]]]
+                steps += many
+                place += [k] * len(many)
+            phase["do"] = steps
+            source.origins[("phase", i, "do")] = place
+    return full
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _substitute(value: Any, values: Mapping[str, int], key: KeyPath, source: _Source) -> Any:
+    """A copy, in which a text that is ``$name`` is that name's value."""
+    if isinstance(value, dict):
+        return {k: _substitute(v, values, (*key, k), source) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substitute(v, values, (*key, k), source) for k, v in enumerate(value)]
+    if isinstance(value, str) and value.startswith("$"):
+        if value[1:] not in values:
+            known = ", ".join(values) or "none"
+            raise source.error(
+                key, f"nothing called {value[1:]} varies", f"add it to [vary]; there are: {known}"
+            )
+        return values[value[1:]]
+    return value
 
 
 def override(
@@ -427,9 +544,7 @@ def override(
         matrix["pcpus"] = list(pcpus)
     if shift is not None:
         matrix["shift"] = [shift]
-    source = _Source(scenario.path, scenario.text)
-    _check_schema(raw, source)
-    return _Compiler(raw, source).compile()
+    return _compiled(raw, scenario.path, scenario.text)
 
 
 def time_ns(text: str) -> int:
@@ -446,8 +561,20 @@ class _Source:
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.lines = text.splitlines()
+        # Of lists that were expanded: which entry of the text each entry comes from.
+        self.origins: dict[KeyPath, list[int]] = {}
+
+    def written(self, key: KeyPath) -> KeyPath:
+        """The key in the text of a key in what was expanded."""
+        found = list(key)
+        for place, origin in self.origins.items():
+            n = len(place)
+            if len(key) > n and key[:n] == place and isinstance(key[n], int):
+                found[n] = origin[int(key[n])]
+        return tuple(found)
 
     def error(self, key: KeyPath, what: str, remedy: str) -> ScenarioError:
+        key = self.written(key)
         line = self.line(key)
         place = f"{self.path}:{line}" if line else str(self.path)
         return ScenarioError(f"{place}: {_dotted(key)}: {what}", remedy)
@@ -500,7 +627,9 @@ def _check_schema(raw: Mapping[str, Any], source: _Source) -> None:
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
     errors = list(jsonschema.Draft7Validator(schema).iter_errors(raw))
     if errors:
-        errors.sort(key=lambda e: (source.line(tuple(e.absolute_path)) or 0, str(e.message)))
+        errors.sort(
+            key=lambda e: (source.line(source.written(tuple(e.absolute_path))) or 0, str(e.message))
+        )
         raise _explain(errors[0], source)
 
 

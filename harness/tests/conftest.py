@@ -34,9 +34,14 @@ def own_build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def lab() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs harness/lab as a user does, with the builds of this tree."""
+    """Runs harness/lab as a user does, with the builds of this tree.
+
+    One machine at a time where tests run side by side.
+    """
 
     def call(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        if "PYTEST_XDIST_WORKER" in os.environ and words[0] == "run":
+            words += ("--jobs", "1")
         return subprocess.run(
             [str(HARNESS / "lab"), *words],
             env={**os.environ, **(env or {})},

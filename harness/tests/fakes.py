@@ -52,7 +52,8 @@ class FakeArtifacts:
     @property
     def hashes(self) -> Mapping[str, str]:
         """Made up."""
-        return {"xen": self.variant, "kernel": "1", "initramfs": "2", "qemu": "3"}
+        made_up = {"kernel": "1", "initramfs": "2", "qemu": "3", "guest/burner-pv": "4"}
+        return {"xen": self.variant, **made_up}
 
 
 def fake_artifacts(folder: Path, variant: str) -> FakeArtifacts:

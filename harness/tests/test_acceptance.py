@@ -112,6 +112,7 @@ def test_determinism(lab: Call, tmp_path: Path, start: list[str]) -> None:
     for turn in ("idle", "busy"):
         out = tmp_path / turn
         words = ["run", str(HERE / "determinism.toml"), "--pcpus", "4", "--out", str(out), *start]
+        words.append("--no-cache")
         if turn == "busy":
             with busy_host():
                 done = lab(*words, "--no-reference")

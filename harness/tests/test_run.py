@@ -86,8 +86,8 @@ def test_pass(
         "result.json",
         "scenario.toml",
         "table.txt",
-        "credit2-1p-patched",
-        "credit2-2p-patched",
+        *("credit2-1p-patched", "credit2-1p-stock"),
+        *("credit2-2p-patched", "credit2-2p-stock"),
     }
     case_files = {p.name for p in (folder / "credit2-1p-patched").iterdir()}
     wanted = {"records.jsonl", "serial.log", "scenario.json", "command.sh", "boot.jsonl"}
@@ -108,12 +108,50 @@ def test_pass(
 def test_second_run_reuses(
     tmp_path: Path, fake_build: Build, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Checkpoints, references and calibrations are made once."""
+    """Checkpoints, calibrations and cases are made once."""
     assert run(tmp_path, fake_build, small) == 0
-    assert "checkpoint …" in capsys.readouterr().err
+    first = capsys.readouterr()
+    assert "checkpoint …" in first.err and "known" not in first.err
     assert run(tmp_path, fake_build, small) == 0
-    again = capsys.readouterr().err
-    assert "checkpoint" not in again and "reference" not in again and "calibration" not in again
+    again = capsys.readouterr()
+    assert "checkpoint" not in again.err and "calibration" not in again.err
+    assert "credit2-1p … pass, known (" in again.err
+    assert again.out.split("small: ")[0] == first.out.split("small: ")[0]
+    one, two = sorted((tmp_path / "results").iterdir())
+    for file in ("records.jsonl", "serial.log", "scenario.json", "command.sh", "boot.jsonl"):
+        place = Path("credit2-1p-patched") / file
+        assert (one / place).read_bytes() == (two / place).read_bytes()
+
+
+def test_other_inputs_are_measured(tmp_path: Path, fake_build: Build, small: Path) -> None:
+    """A case with one input changed is another case."""
+    words = ("--pcpus", "1", "--no-reference")
+    assert run(tmp_path, fake_build, small, *words) == 0
+    small.write_text(SMALL.replace("cap = 10", "cap = 20"))
+    assert run(tmp_path, fake_build, small, *words) == 0
+    runs = [json.loads(p.read_text()) for p in (tmp_path / "results").glob("*/result.json")]
+    assert [case["timing"]["cached"] for found in runs for case in found["cases"]] == [False, False]
+
+
+def test_no_cache(
+    tmp_path: Path,
+    fake_build: Build,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is known is measured again, and must be the same to the byte."""
+    words = ("--pcpus", "1", "--no-reference")
+    assert run(tmp_path, fake_build, small, *words) == 0
+    assert run(tmp_path, fake_build, small, *words, "--no-cache") == 0
+    assert "known" not in capsys.readouterr().err
+    monkeypatch.setenv("FAKE", "half-share")
+    assert run(tmp_path, fake_build, small, *words) == 0
+    assert run(tmp_path, fake_build, small, *words, "--no-cache") == 2
+    said = capsys.readouterr().out
+    assert "the same inputs gave other records before" in said and "differs:" in said
+    monkeypatch.setenv("NO_CACHE", "1")
+    assert run(tmp_path, fake_build, small, *words) == 2
 
 
 def test_cold(tmp_path: Path, fake_build: Build, small: Path) -> None:
@@ -160,18 +198,17 @@ def test_bad_subject(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What goes wrong in the machine is a verdict with its reason, and the serial log's place."""
-    assert run(tmp_path, fake_build, small, "--pcpus", "1") == 0  # calibrated, references stored
-    (first,) = (tmp_path / "results").iterdir()
+    assert lab(tmp_path, fake_build, "calibrate") == 0
     capsys.readouterr()
     monkeypatch.setenv("FAKE", how)
-    assert run(tmp_path, fake_build, small, "--pcpus", "1") == status
+    assert run(tmp_path, fake_build, small, "--pcpus", "1", "--no-reference") == status
     said = capsys.readouterr().out
     assert reason in said and serial in said
-    (second,) = set((tmp_path / "results").iterdir()) - {first}
-    result = json.loads((second / "result.json").read_text())
+    folder = only_run(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
     assert result["verdict"] == verdict and reason in result["cases"][0]["reason"]
     if status == 2:
-        assert f"serial log: {second}/credit2-1p-patched/serial.log" in said
+        assert f"serial log: {folder}/credit2-1p-patched/serial.log" in said
     nothing_half_made(tmp_path)
 
 
@@ -361,6 +398,7 @@ def test_interrupted(sign: signal.Signals, tmp_path: Path, small: Path) -> None:
     assert subprocess.run(base, check=False, capture_output=True).returncode == 0
     pid_file = tmp_path / "pids"
     env = {**os.environ, "FAKE": "hang", "FAKE_PID": str(pid_file)}
+    base += ["--no-cache"]
     process = subprocess.Popen(base, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 20
     while len(pids(pid_file)) < 2 and time.monotonic() < deadline:

@@ -78,6 +78,32 @@ BAD = [
     ('"E1.cap" }', '"E1.cap", domains = ["master"] }', 28, "phase[1].expect[0]", "whole", "exact"),
     ("cap = 10\n", "", 27, "phase[1].expect[0]", "no cap", "give master a cap"),
     ('"E1.cap" }', '"E2.weight" }', 28, "phase[1].expect[0]", "like is missing", "add like"),
+    ("cap = 10", 'kind = "xen"', 9, "domain[0].kind", "not known", "pv, pvh, hvm"),
+    ("cap = 10", 'workload = "idler"', 9, "domain[0].workload", "no workload idler", "burner"),
+    ("cap = 10", 'workload = "periodic"', 7, "domain[0]", "has a period", "add it to guest"),
+    (
+        "cap = 10",
+        'workload = "periodic"\nguest = { period = "1ms", run = "1ms" }',
+        10,
+        "domain[0].guest.run",
+        "not below period",
+        "shorten",
+    ),
+    ("cap = 10", 'guest = { colour = "1ms" }', 9, "domain[0].guest.colour", "unknown", "phase"),
+    ("cap = 10", 'peer = "second"', 9, "domain[0].peer", "no domain second before", "above"),
+    ("cap = 10", "count = -1", 9, "domain[0].count", "out of range", "0 to 63"),
+    ("cap = 10", 'cap = "$cap"', 9, "domain[0].cap", "nothing called cap varies", "[vary]"),
+    ("[matrix]", "[vary]\ncap = 5\n[matrix]", 4, "vary.cap", "not a list", "[1, 2"),
+    ("[matrix]", "[vary]\ncap = [5, 5]\n[matrix]", 4, "vary.cap", "twice", "drop"),
+    # What is expanded is where it was written.
+    (
+        'op = "start", domain = "second"',
+        'op = "start", domain = "second*"',
+        24,
+        "phase[1].do[0].domain",
+        "does not fit",
+        "letters",
+    ),
     ('"E1.cap" }', '"E2.weight", like = "two" }', 28, "expect[0].like", "no phase", "is alone"),
     ('"E1.cap" }', '"E1.cap", like = "one" }', 28, "phase[1].expect[0]", "like", "drop it"),
     (
@@ -276,3 +302,67 @@ def test_pools_refused(old: str, new: str, what: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         load(POOLS.replace(old, new, 1))
     assert what in caught.value.what
+
+
+VARIED = """\
+name = "varied"
+
+[vary]
+cap = [5, 150]
+others = [0, 2]
+
+[[domain]]
+name = "master"
+cap = "$cap"
+vcpus = 2
+
+[[domain]]
+name = "m"
+count = "$others"
+
+[[domain]]
+name = "last"
+
+[[phase]]
+name = "all"
+duration = "1s"
+do = [
+    { op = "start", domain = "master" },
+    { op = "start", domain = "m*" },
+    { op = "join", master = "master", member = "m*" },
+    { op = "join", master = "master", member = "last" },
+]
+show = ["master", "m*", "last"]
+expect = [{ clause = "E1.cap", domains = ["master", "m*", "last"] }]
+"""
+
+
+def test_what_varies() -> None:
+    """A cell for each combination, each a scenario of its own with its own name."""
+    what = scenario.parse(VARIED, Path("varied.toml"))
+    cells = list(what.matrix())
+    assert [dims.name() for dims in cells] == [
+        "credit2-1p-cap5-others0",
+        "credit2-1p-cap5-others2",
+        "credit2-1p-cap150-others0",
+        "credit2-1p-cap150-others2",
+    ]
+    few, many = what.of(cells[0]), what.of(cells[3])
+    assert [d.name for d in few.domains] == ["master", "last"] and few.domains[0].cap_percent == 5
+    assert [d.name for d in many.domains] == ["master", "m1", "m2", "last"]
+    (phase,) = many.phases
+    assert phase.show == ("master", "m1", "m2", "last") == phase.expect[0].domains
+    assert [step.arguments.get("member") for step in phase.steps if step.op == "join"] == [
+        *("m1", "m2", "last")
+    ]
+    assert phase.state.caps["master"] == 150
+    again = scenario.override(what, pcpus=[2])
+    assert [dims.pcpus for dims in again.matrix()] == [2, 2, 2, 2]
+
+
+def test_an_error_behind_what_was_expanded() -> None:
+    """It is said to be where it was written."""
+    text = VARIED.replace('member = "last"', 'member = "lost"')
+    with pytest.raises(ScenarioError) as caught:
+        scenario.parse(text, Path("varied.toml"))
+    assert caught.value.what.startswith("varied.toml:26: phase[0].do[3].member: no domain lost")

@@ -110,13 +110,14 @@ class Store:
 
         make fills the empty folder it is given; what it raises goes on up and leaves nothing.
         Under DRY=1 a missing entry's make is called with the path the entry would have (not there),
-        so that its commands print.
+        so that its commands print.  An empty title: nothing is said of it.
         """
         entry = self.find(step, inputs)
         if entry is not None:
             return entry
         entry = self.path(step, inputs)
         name = title or step
+        say = title != ""
         if dry_run():
             print(f"# {name}", flush=True)
             make(entry)
@@ -127,7 +128,8 @@ class Store:
             self._remove_leftovers(entry)
             temporary = entry.parent / f".{entry.name}.{os.getpid()}.tmp"
             start_s = time.monotonic()
-            print(f"  {name} …", file=sys.stderr, flush=True)
+            if say:
+                print(f"  {name} …", file=sys.stderr, flush=True)
             try:
                 temporary.mkdir()
                 make(temporary)
@@ -142,7 +144,9 @@ class Store:
                 raise
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            print(f"  {name} … {time.monotonic() - start_s:.1f} s", file=sys.stderr, flush=True)
+            if say:
+                took_s = time.monotonic() - start_s
+                print(f"  {name} … {took_s:.1f} s", file=sys.stderr, flush=True)
         return entry
 
     def manifest(self, entry: Path) -> dict[str, Any]:
