@@ -6,9 +6,9 @@ record, and migrated to a file.  It is stored under the hash of all that went in
 initramfs, QEMU, arguments); scenario and guests are no part of it, they come in when it is
 restored.
 
-The instant at which QEMU is told to migrate is one of wall time, so two checkpoints of the same
-inputs are not the same bytes: runs are compared within one checkpoint, whose hash is part of every
-result's context.
+It is stopped by a breakpoint, so at an instruction and not at an instant of wall time: the same
+inputs give the same machine everywhere.  (Of the file itself, two fields of QEMU's own differ, the
+host's clock when the machine was stopped; nothing in the machine can see them.)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
+from schedlab.gdb import Debugger
 from schedlab.qemu import (
     BOOT_SLICE_US,
     NO_SCENARIO,
@@ -42,7 +43,8 @@ from schedlab.qemu import (
 
 STATE_FILE = "state"
 STEP = "checkpoint"
-_READY = b'"r":"ready"'
+# Where the controller has its function checkpoint_here() (guests/controller/CMakeLists.txt).
+CHECKPOINT_ADDRESS = 0x70000000
 _MIGRATION_LIMIT_S = 60.0
 
 
@@ -52,7 +54,7 @@ def inputs(machine: Machine, artifacts: Artifacts) -> dict[str, str]:
     # The shape of the command without any path: those of other runs of the lab differ, the machine
     # does not.
     shape = [word for word in machine.arguments()]
-    return {**hashes, "arguments": json.dumps(shape), "format": "2"}
+    return {**hashes, "arguments": json.dumps(shape), "format": "3"}
 
 
 def get(
@@ -88,31 +90,46 @@ def _make(
     folder: Path, machine: Machine, artifacts: Artifacts, watchdog_s: float, cancel: threading.Event
 ) -> None:
     if dry_run():
-        argv = command(machine, artifacts, monitor=Path("qmp"), slice_us=BOOT_SLICE_US)
+        argv = _command(machine, artifacts, Path("."))
         print(script(argv, artifacts.qemu.env).split("\n", 1)[1], end="")
-        print(f"# by QMP at qmp: cont; when {RECORDS_FILE} says ready: migrate to {STATE_FILE}")
+        print(
+            f"# by GDB: hbreak *{CHECKPOINT_ADDRESS:#x}, continue; by QMP: migrate to {STATE_FILE}"
+        )
         return
     (folder / SCENARIO_FILE).write_text(NO_SCENARIO)
     # A socket's path may have 107 characters at most, so it does not go into the store.
     with tempfile.TemporaryDirectory(prefix="nemesis-") as short:
-        monitor_path = Path(short) / "qmp"
-        argv = command(machine, artifacts, monitor=monitor_path, slice_us=BOOT_SLICE_US)
+        sockets = Path(short)
+        argv = _command(machine, artifacts, sockets)
         (folder / "command.sh").write_text(script(argv, artifacts.qemu.env))
         watcher = Watcher(folder, watchdog_s, cancel)
         with Process(argv, artifacts.qemu.env, folder) as qemu:
-            with Monitor(monitor_path, qemu) as monitor:
-                monitor.execute("cont")
-                outcome = watcher.wait(qemu, until=_READY)
+            with (
+                Monitor(sockets / "qmp", qemu) as monitor,
+                Debugger(sockets / "gdb", qemu) as debugger,
+            ):
+                debugger.run_to(CHECKPOINT_ADDRESS)
+                outcome = watcher.wait(qemu, until=debugger.stopped)
                 if outcome.reason or outcome.status is not None:
                     raise LabError(
                         f"the machine ({machine.scheduler}, {machine.pcpus} pCPUs) did not boot to "
                         f"the controller: {outcome.reason or 'QEMU ended'}",
                         "see the serial log",
                     )
-                # Migrated while it runs: QEMU stops it for the last part, and the state that is
-                # written says "running", so that a restore goes on without being told to.
                 monitor.execute("migrate", uri=f"file:{folder / STATE_FILE}")
                 _finish(monitor, cancel)
+
+
+def _command(machine: Machine, artifacts: Artifacts, sockets: Path) -> list[str]:
+    argv = command(
+        machine,
+        artifacts,
+        monitor=sockets / "qmp",
+        debugger=sockets / "gdb",
+        slice_us=BOOT_SLICE_US,
+    )
+    # That it was stopped is not part of the state: a restore goes on without being told to.
+    return [*argv, "-global", "migration.store-global-state=off"]
 
 
 def _finish(monitor: Monitor, cancel: threading.Event) -> None:

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -161,15 +161,16 @@ def command(
     *,
     incoming: Path | None = None,
     monitor: Path | None = None,
+    debugger: Path | None = None,
     slice_us: int = SLICE_US,
 ) -> list[str]:
     """The whole command.
 
     It is run in a folder that has SCENARIO_FILE, and writes RECORDS_FILE and SERIAL_FILE there.
 
-    ``incoming`` restores that checkpoint, and goes on by itself; ``monitor`` is the path of a QMP
-    socket, and the machine then waits for ``cont``.  Without a monitor nothing can reach the
-    machine from outside.
+    ``incoming`` restores that checkpoint, and goes on by itself; ``monitor`` and ``debugger`` are
+    paths of a QMP socket and of one for GDB; the machine then waits to be continued.  Without them
+    nothing can reach the machine from outside.
     """
     qemu = artifacts.qemu
     argv = [str(qemu.argv0), *qemu.data_args, *machine.arguments(slice_us)]
@@ -192,6 +193,8 @@ def command(
         argv += ["-global", "migration.announce-rounds=0", "-incoming", f"file:{incoming}"]
     if monitor is not None:
         argv += ["-S", "-qmp", f"unix:{monitor},server=on,wait=off"]
+    if debugger is not None:
+        argv += ["-S", "-gdb", f"unix:{debugger},server=on,wait=off"]
     return argv
 
 
@@ -284,10 +287,10 @@ class Watcher:
     _sizes: tuple[int, int] = (0, 0)
     _serial_read: int = 0
 
-    def wait(self, process: Process, until: bytes | None = None) -> Outcome:
+    def wait(self, process: Process, until: Callable[[], bool] | None = None) -> Outcome:
         """Until it exits, dies, or hangs: nothing new in records or serial for ``watchdog_s``.
 
-        With ``until``, returns with status None and no reason as soon as the records contain it.
+        With ``until``, returns with status None and no reason as soon as that is true.
         Raises Cancelled when ``cancel`` is set.
         """
         alive = time.monotonic()
@@ -301,16 +304,16 @@ class Watcher:
                 alive = now
                 if sizes[0] and self.first_record_s is None:
                     self.first_record_s = now - process.started
-                serial_grew, records_grew = sizes[1] != self._sizes[1], sizes[0] != self._sizes[0]
+                serial_grew = sizes[1] != self._sizes[1]
                 self._sizes = sizes
                 if serial_grew and (words := self._fatal()) is not None:
                     status = process.last_words()
                     if not words.startswith("Hardware Dom0") or not _by_controller(status):
                         return self._outcome(process, None, words)
-                if records_grew and until and until in (self.folder / RECORDS_FILE).read_bytes():
-                    return self._outcome(process, None, "")
             if status is not None:
                 return self._outcome(process, status, _status_text(status, self.folder))
+            if until is not None and until():
+                return self._outcome(process, None, "")
             if now - alive > self.watchdog_s:
                 process.kill()
                 reason = f"hung: nothing new in records or serial log for {self.watchdog_s:g} s"

@@ -99,8 +99,7 @@ def measure(
         made = checkpoint.get(lab.store, machine, artifacts, lab.logs, lab.watchdog_s, lab.cancel)
         incoming = made / checkpoint.STATE_FILE
         if not dry_run():
-            outputs = lab.store.manifest(made)["outputs"]
-            context["checkpoint"] = outputs[checkpoint.STATE_FILE]["sha256"]
+            context["checkpoint"] = lab.store.manifest(made)["key"]
     text = what.as_json(dims, groups=groups)
     context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
     images = what.images(dims.kind)

@@ -52,6 +52,8 @@ NEEDED = {
 }
 # The longest turn of a pCPU in QEMU's one instruction stream (SLICE_US of qemu.py).
 CHUNK_TURN_NS = 200_000
+# Of an iteration of a chunk, measured.
+CHUNK_INSTRUCTIONS = 12.5
 DOM0 = "dom0"
 POOL0 = "pool0"
 # Names that the op domctl knows beside: DOMID_SELF, DOMID_XEN, an id that nobody has.
@@ -371,9 +373,8 @@ class Scenario:
 def looks(dims: Dims) -> dict[str, int]:
     """How often a guest looks at its clock, and which step of it is a preemption, by default.
 
-    A chunk takes 25 us whatever the shift, where its pCPU alone is busy (measured: 12.5
-    instructions an iteration).  Where all are, each has a turn of CHUNK_TURN_NS while the others
-    wait.
+    A chunk takes 25 us whatever the shift, where its pCPU alone is busy.  Where all are, each has a
+    turn of CHUNK_TURN_NS while the others wait.
     """
     return {
         "gap_threshold_ns": CHUNK_TURN_NS * dims.pcpus + CHUNK_TURN_NS // 2,
@@ -675,6 +676,7 @@ class _Compiler:
         matrix = raw.get("matrix", {})
         self._schedulers = tuple(matrix.get("scheduler", ["credit2"]))
         self._pcpus = tuple(matrix.get("pcpus", [1]))
+        self._shifts = tuple(matrix.get("shift", [DEFAULT_SHIFT]))
         self._names: tuple[str, ...] = ()
         self._vcpus: dict[str, int] = {}
         self._pools: set[str] = set()
@@ -707,7 +709,7 @@ class _Compiler:
             schedulers=self._schedulers,
             pcpus=self._pcpus,
             topologies=tuple(matrix.get("topology", ["cores"])),
-            shifts=tuple(matrix.get("shift", [DEFAULT_SHIFT])),
+            shifts=self._shifts,
             seeds=tuple(matrix.get("seed", [1])),
             kinds=tuple(matrix.get("kind", [KINDS[0]])),
         )
@@ -771,6 +773,17 @@ class _Compiler:
                 f"{name}_ns": time_ns(given.get(name, "0ns")) for name in ("period", "run", "phase")
             },
         }
+        for shift, pcpus in itertools.product(self._shifts, self._pcpus):
+            sight = {**looks(Dims("", pcpus, "", shift, 1)), **told}
+            chunk_ns = sight["chunk_iterations"] * CHUNK_INSTRUCTIONS * (1 << shift)
+            if chunk_ns >= sight["gap_threshold_ns"]:
+                raise self._source.error(
+                    ("domain", i, "guest"),
+                    f"{sight['chunk_iterations']} iterations take {chunk_ns / 1e3:.0f} us at shift "
+                    f"{shift}, and gap_threshold is {sight['gap_threshold_ns'] / 1e3:.0f} us: all "
+                    "would be gaps",
+                    "make chunk_iterations smaller, or gap_threshold larger",
+                )
         if "period" in needed and told["run_ns"] >= told["period_ns"]:
             raise self._source.error(
                 ("domain", i, "guest", "run"), "run is not below period", "shorten it"

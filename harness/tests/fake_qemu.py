@@ -4,13 +4,14 @@
 
 FAKE in the environment is how a run without monitor behaves, or with "boot-" before it a run with
 one: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
-half-share, no-space, halt.  FAKE_PID: a file that gets the process id.
+half-share, no-space, no-breakpoint, halt.  FAKE_PID: a file that gets the process id.
 """
 
 import json
 import os
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,7 @@ def monitor(path: str, how: str) -> None:
     for line in stream:
         request = json.loads(line)
         name = request["execute"]
-        if name == "cont":
-            answer({"return": {}})
-            misbehave(how)
-            RECORDS.write_text(synthetic.lines([synthetic.HELLO, synthetic.READY]))
-        elif name == "migrate":
+        if name == "migrate":
             if how == "no-space":
                 answer({"error": {"class": "GenericError", "desc": "No space left on device"}})
                 continue
@@ -109,6 +106,36 @@ def monitor(path: str, how: str) -> None:
             answer({"return": {}})
 
 
+def stub(path: str, how: str) -> None:
+    """A GDB stub that knows a breakpoint, and boots to it."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    connection, _ = server.accept()
+
+    def send(text: str) -> None:
+        connection.sendall(b"$%b#%02x" % (text.encode(), sum(text.encode()) % 256))
+
+    read = b""
+    while data := connection.recv(100):
+        read += data
+        while (end := read.find(b"#")) >= 0 and len(read) >= end + 3:
+            packet, read = read[read.find(b"$") + 1 : end].decode(), read[end + 3 :]
+            if packet.startswith("Z1,"):
+                send("E01" if how == "no-breakpoint" else "OK")
+            elif packet == "c":
+                try:
+                    misbehave(how)
+                except SystemExit as end_of_thread:
+                    os._exit(int(end_of_thread.code or 0))
+                RECORDS.write_text(synthetic.lines([synthetic.HELLO, synthetic.READY]))
+                send("T05thread:01;")
+
+
+def socket_of(argv: list[str], option: str) -> str:
+    return argv[argv.index(option) + 1].removeprefix("unix:").split(",")[0]
+
+
 def main() -> None:
     argv = sys.argv[1:]
     SERIAL.touch()
@@ -118,9 +145,9 @@ def main() -> None:
         with open(os.environ["FAKE_PID"], "a") as file:
             file.write(f"{os.getpid()}\n")
     if "-qmp" in argv:
-        path = argv[argv.index("-qmp") + 1].removeprefix("unix:").split(",")[0]
         how = behaviour.removeprefix("boot-") if behaviour.startswith("boot-") else ""
-        monitor(path, how)
+        threading.Thread(target=stub, args=(socket_of(argv, "-gdb"), how), daemon=True).start()
+        monitor(socket_of(argv, "-qmp"), how)
         return
     scenario = json.loads(Path("scenario.json").read_text())
     run(scenario, "" if behaviour.startswith("boot-") else behaviour)

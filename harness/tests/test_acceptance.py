@@ -7,12 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from schedlab import cli, records
+from schedlab import cli, records, run, scenario
+from schedlab.build import artifacts
+from schedlab.core.store import Store
+from schedlab.oracle import Verdict
+from schedlab.scenario import Dims
 
 pytestmark = pytest.mark.acceptance
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -105,22 +109,24 @@ def busy_host() -> Iterator[None]:
             hog.wait()
 
 
-@pytest.mark.parametrize("start", [[], ["--cold"]], ids=["checkpoint", "cold"])
-def test_determinism(lab: Call, tmp_path: Path, start: list[str]) -> None:
-    """The same scenario twice, the host busy the second time: the same bytes."""
+@pytest.mark.parametrize("cold", [False, True], ids=["checkpoint", "cold"])
+@pytest.mark.parametrize("pcpus", [1, 4])
+def test_determinism(tmp_path: Path, pcpus: int, cold: bool) -> None:
+    """The same scenario twice, the host busy the second time, and with it the making of the
+    checkpoint: the same bytes.
+    """
+    what = scenario.load(HERE / "determinism.toml")
+    dims = Dims("credit2", pcpus, "cores", 5, 1)
     seen: list[bytes] = []
     for turn in ("idle", "busy"):
-        out = tmp_path / turn
-        words = ["run", str(HERE / "determinism.toml"), "--pcpus", "4", "--out", str(out), *start]
-        words.append("--no-cache")
-        if turn == "busy":
-            with busy_host():
-                done = lab(*words, "--no-reference")
-        else:
-            done = lab(*words, "--no-reference")
-        assert done.returncode == 0, done.stdout + done.stderr
-        (run,) = out.iterdir()
-        seen.append((run / "credit2-4p-patched" / "records.jsonl").read_bytes())
+        folder = tmp_path / turn
+        store = Store(folder / "store")
+        lab = run.Lab(store, lambda variant: artifacts("4.17", variant), folder / "logs", cold)
+        with busy_host() if turn == "busy" else nullcontext():
+            case = run.measure(lab, what, dims, "patched", folder / "case")
+        assert case.judgement.verdict == Verdict.PASS, case.judgement.reason
+        assert not case.cached
+        seen.append((folder / "case" / "records.jsonl").read_bytes())
     difference = records.first_difference(*seen)
     assert difference is None, difference
     assert len(seen[0].splitlines()) > 10

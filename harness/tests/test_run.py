@@ -254,6 +254,7 @@ def test_slow_is_not_hung(
         ("boot-hang", "did not boot to the controller: hung"),
         ("boot-exit", "did not boot to the controller: QEMU exited with 7"),
         ("boot-no-space", "No space left on device"),
+        ("boot-no-breakpoint", "refuses a breakpoint: E01"),
     ],
 )
 def test_no_checkpoint(

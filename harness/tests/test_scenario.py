@@ -90,6 +90,8 @@ BAD = [
         "shorten",
     ),
     ("cap = 10", 'guest = { colour = "1ms" }', 9, "domain[0].guest.colour", "unknown", "phase"),
+    ("cap = 10", "guest = { chunk_iterations = 1000 }", 9, "domain[0].guest", "400 us", "smaller"),
+    ("cap = 10", 'guest = { gap_threshold = "20us" }', 9, "domain[0].guest", "24 us", "larger"),
     ("cap = 10", 'peer = "second"', 9, "domain[0].peer", "no domain second before", "above"),
     ("cap = 10", "count = -1", 9, "domain[0].count", "out of range", "0 to 63"),
     ("cap = 10", 'cap = "$cap"', 9, "domain[0].cap", "nothing called cap varies", "[vary]"),
