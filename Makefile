@@ -67,7 +67,7 @@ test-4.20: setup ## the second base: its series, then the acceptance tests that 
 
 # --- building ------------------------------------------------------------------------------------------------------
 
-.PHONY: setup build fetch xen tools kernel qemu guests image
+.PHONY: setup build fetch fetch-xen xen tools kernel qemu guests image
 setup: ## install the packages of harness/packages.txt that are missing
 	@harness/setup
 
@@ -76,6 +76,9 @@ build: setup ## everything a run boots
 
 fetch: setup ## download and verify: Xen, the kernel's source, QEMU
 	$(STEP) fetch-xen fetch-kernel qemu
+
+fetch-xen: setup
+	$(STEP) fetch-xen
 
 xen: setup ## the hypervisor, patched and stock
 	$(STEP) --variant stock xen

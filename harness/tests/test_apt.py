@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,8 @@ class FakeApt(apt.PrivateApt):
 
     offers: set[tuple[str, str]] = set()
     delivers: bytes = CONTENT
+    lost: frozenset[str] = frozenset()
+    pooled: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
         """Nothing to fetch."""
@@ -122,6 +125,14 @@ class FakeApt(apt.PrivateApt):
         return self.offers
 
     def download(self, choice: Choice, into: Path) -> None:
+        if choice.version in self.lost:
+            raise LabError("404 Not Found")
+        for file in choice.files:
+            (into / file.name).write_bytes(self.delivers)
+
+    def download_from_pool(self, choice: Choice, into: Path) -> None:
+        if choice.version not in self.pooled:
+            raise LabError("404 Not Found")
         for file in choice.files:
             (into / file.name).write_bytes(self.delivers)
 
@@ -132,6 +143,8 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     monkeypatch.setattr(apt, "PrivateApt", FakeApt)
     monkeypatch.setattr(FakeApt, "offers", {("thing", "1"), ("thing", "2")})
     monkeypatch.setattr(FakeApt, "delivers", CONTENT)
+    monkeypatch.setattr(FakeApt, "lost", frozenset())
+    monkeypatch.setattr(FakeApt, "pooled", frozenset())
     return Layout(tmp_path, tmp_path / "build", tmp_path / "lock.toml", None, 1)
 
 
@@ -148,6 +161,25 @@ def test_alternate_when_gone(layout: Layout, capsys: pytest.CaptureFixture[str])
     FakeApt.offers = {("thing", "2"), ("thing", "3")}
     assert fetch.fetch_item(layout, ITEM).choice.version == "2"
     assert "thing 1 is gone from bookworm; apt offers 2, 3" in capsys.readouterr().err
+
+
+def test_alternate_when_lost(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    """So is one that is listed and cannot be had."""
+    FakeApt.lost = frozenset({"1"})
+    assert fetch.fetch_item(layout, ITEM).choice.version == "2"
+    assert "could not fetch thing 1" in capsys.readouterr().err
+
+
+def test_pool(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the indices list no more is taken from the pool while it is there, and is checked."""
+    FakeApt.offers = {("thing", "2")}
+    FakeApt.pooled = frozenset({"1"})
+    pooled = replace(ITEM, pool="pool/main/t/thing")
+    assert fetch.fetch_item(layout, pooled).choice.version == "1"
+    FakeApt.pooled = frozenset()
+    other = replace(layout, build=layout.build / "other")
+    assert fetch.fetch_item(other, pooled).choice.version == "2"
+    assert "thing 1 is gone" in capsys.readouterr().err
 
 
 def test_all_gone(layout: Layout) -> None:

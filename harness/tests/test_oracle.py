@@ -530,3 +530,75 @@ def test_statistics(of: str, key: str, more: int, bad: set[str]) -> None:
     assert len(checks) == 10
     found = {check.where for check in checks if check.verdict == Verdict.FAIL}
     assert len(found) == len(bad) and all(any(f.startswith(b) for f in found) for b in bad), found
+
+
+def with_guests(raw: Raw, kind: str, more_ns: int, slices: int) -> None:
+    """Let each domain's guest see what it was charged for, and more_ns in each second; so many
+    timeslices in a second.
+    """
+    for record in raw:
+        if record["r"] == "sample":
+            for use in record["domains"]:
+                if use["name"] == "dom0":
+                    continue
+                seconds = record["t_ns"] / 1e9
+                ran_ns = int(use["cpu_ns"] + more_ns * seconds)
+                view = dict.fromkeys(GUEST_KEYS, 0)
+                view |= {"clock_ns": record["t_ns"], "ran_ns": max(0, ran_ns)}
+                view |= {"slices": int(slices * seconds), "runstate": RUNSTATE}
+                use["guest"] = [view]
+
+
+RUNSTATE = dict.fromkeys(("running_ns", "runnable_ns", "blocked_ns", "offline_ns"), 0)
+GUEST_KEYS = ("work", "gap_ns", "longest_gap_ns", "idle_ns", "wakes", "late_ns", "longest_late_ns")
+WITNESSED = """\
+name = "witnessed"
+[[domain]]
+name = "master"
+cap = 100
+workload = "WORKLOAD"
+guest = { period = "20ms", run = "1ms" }
+[[domain]]
+name = "second"
+[[phase]]
+name = "joined"
+duration = "5s"
+do = [
+    { op = "start", domain = "master" },
+    { op = "join", master = "master", member = "second" },
+]
+show = ["master", "second"]
+"""
+# At 4 pCPUs and shift 5 an instruction of Xen's is 128 ns.  200 refills' and 10 slices' 7000 or
+# 16 000 a second may be missing; and a threshold of 0.9 ms ten times a second be there too much.
+PV_MS = (200 * 7 + 10 * 7) * 0.128
+PVH_MS = (200 * 16 + 10 * 16) * 0.128
+
+
+@pytest.mark.parametrize(
+    ("workload", "kind", "more_ms", "passes"),
+    [
+        ("burner", "pv", 0, True),
+        ("burner", "pv", -PV_MS + 2, True),
+        ("burner", "pv", -PV_MS - 2, False),
+        ("burner", "pv", 8, True),
+        ("burner", "pv", 12, False),
+        ("burner", "pvh", -PVH_MS + 2, True),
+        ("burner", "hvm", -PVH_MS - 2, False),
+        ("sleeper", "pv", -PV_MS - 2, False),
+        ("sleeper", "pvh", -PVH_MS - 2, True),
+    ],
+)
+def test_witness(workload: str, kind: str, more_ms: float, passes: bool) -> None:
+    """A guest that saw more or less of its CPU time than it was charged for, beyond what Xen
+    itself may take or the guest overlook, is a failure of its own.
+    """
+    what = scenario.parse(WITNESSED.replace("WORKLOAD", workload), Path("witnessed.toml"))
+    dims = Dims("credit2", 4, "cores", 5, 1, kind)
+    raw: Raw = synthetic.records(json.loads(what.as_json(dims)))
+    with_guests(raw, kind, int(more_ms * 1e6), 10)
+    found = records.parse(synthetic.lines(raw).splitlines())
+    judgement = oracle.judge(what, dims, found, ENDED)
+    (check, _) = [c for c in judgement.checks if c.clause == oracle.WITNESS]
+    assert (check.domains, check.verdict == Verdict.PASS) == (("master",), passes)
+    assert (judgement.verdict == Verdict.PASS) == passes

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from schedlab.build.lock import Choice, Item
 from schedlab.core.command import dry_run, query, run
@@ -27,6 +28,7 @@ _DEBIAN_SUITE = re.compile(
     r"(?P<release>bookworm|trixie|forky|sid|stable|oldstable|oldoldstable|testing|unstable)"
     r"(?P<part>|-updates|-backports|-proposed-updates|-security|/updates)$"
 )
+APT_HELPER = "/usr/lib/apt/apt-helper"
 _REMEDY_SOURCES = (
     "add Debian's archive to the machine's apt sources, or set DOWNLOADS in "
     "local.mk to a folder with the file"
@@ -170,6 +172,10 @@ def read_machine_sources() -> list[Source]:
     return sources
 
 
+# Fetches the files of a choice into a folder.
+Download = Callable[[Choice, Path], None]
+
+
 class PrivateApt:
     """apt with lists, cache and sources of its own, for one item of the lock file."""
 
@@ -220,6 +226,22 @@ class PrivateApt:
             label=f"fetching {' '.join(wanted)}",
         )
 
+    def download_from_pool(self, choice: Choice, into: Path) -> None:
+        """The same for files that the indices list no more, by their place in the archive.
+
+        Files stay there for a while, or in a cache on the way; apt checks them by the lock file.
+        """
+        (main, *_) = find_mirrors(read_machine_sources()).main.uris
+        for file in choice.files:
+            address = f"{main.rstrip('/')}/{self.item.pool}/{quote(file.name)}"
+            run(
+                [APT_HELPER, "download-file", address, into / file.name, f"SHA256:{file.sha256}"],
+                cwd=into,
+                env=self.env,
+                log=self.log,
+                label=f"fetching {file.name} from the archive's pool",
+            )
+
     def _configuration(self) -> str:
         """The machine's settings, except where things are, what runs afterwards, and pins."""
         ours = ("Dir::Etc", "Dir::State::lists", "Dir::Cache", "DPkg", "APT::Update::P")
@@ -246,8 +268,11 @@ class PrivateApt:
         return "\n".join([*kept, *(f'{key} "{value}";' for key, value in settings.items())]) + "\n"
 
 
-def fetch(item: Item, choice: Choice, into: Path, apt: PrivateApt, downloads: Path | None) -> None:
-    """Put the files of a choice into a folder, each checked against the lock file."""
+def fetch(choice: Choice, into: Path, downloads: Path | None, download: Download) -> None:
+    """Put the files of a choice into a folder, each checked against the lock file.
+
+    They are copied from ``downloads`` where that has them all, else ``download`` is called.
+    """
     at_hand = downloads is not None and all(
         (downloads / file.name).is_file() for file in choice.files
     )
@@ -255,7 +280,7 @@ def fetch(item: Item, choice: Choice, into: Path, apt: PrivateApt, downloads: Pa
         for file in choice.files:
             run(["cp", downloads / file.name, into / file.name])
     else:
-        apt.download(choice, into)
+        download(choice, into)
     if not dry_run():
         verify(choice, into)
 

@@ -48,15 +48,26 @@ def fetch_item(layout: Layout, item: Item) -> Fetched:
     private = apt.PrivateApt(layout.build / "apt" / item.name, item, layout.log(step))
     prepared = False
 
+    def download(choice: Choice, into: Path) -> None:
+        nonlocal prepared
+        if not prepared:
+            private.prepare()
+            prepared = True
+        gone = None if dry_run() else _not_offered(item, choice, private)
+        try:
+            if gone is None:
+                private.download(choice, into)
+            elif item.pool is not None:
+                private.download_from_pool(choice, into)
+        except LabError as error:
+            said = gone or f"apt could not fetch {item.name} {choice.version}"
+            raise GoneError(said, log=error.log) from error
+        if gone is not None and item.pool is None:
+            raise GoneError(gone, log=private.log)
+
     def get(choice: Choice) -> Fetched:
         def make(folder: Path) -> None:
-            nonlocal prepared
-            if not local(choice) and not prepared:
-                private.prepare()
-                prepared = True
-            if not local(choice):
-                _check_offered(item, choice, private)
-            apt.fetch(item, choice, folder, private, layout.downloads)
+            apt.fetch(choice, folder, layout.downloads, download)
 
         title = f"fetch {item.name} {choice.version}"
         return Fetched(choice, layout.store.get(step, _inputs(item, choice), make, title=title))
@@ -90,16 +101,15 @@ def _inputs(item: Item, choice: Choice) -> dict[str, object]:
     return {"kind": item.kind, "version": choice.version, "files": choice.inputs}
 
 
-def _check_offered(item: Item, choice: Choice, private: apt.PrivateApt) -> None:
-    if dry_run():
-        return
+def _not_offered(item: Item, choice: Choice, private: apt.PrivateApt) -> str | None:
+    """What the indices lack of a choice, or None."""
     offered = private.offered()
     for file in choice.files:
         if (file.package, file.version) not in offered:
             others = sorted(version for package, version in offered if package == file.package)
             says = ", ".join(others) or "no version at all"
-            raise GoneError(
+            return (
                 f"{file.package} {file.version} is gone from {', '.join(item.suites)}; apt "
-                f"offers {says}",
-                log=private.log,
+                f"offers {says}"
             )
+    return None

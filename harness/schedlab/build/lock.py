@@ -40,13 +40,17 @@ class Choice:
 @dataclass(frozen=True)
 class Item:
     """Something to fetch: kind is "tarball" (of a source package) or "deb"; choices in order of
-    preference.
+    preference.  pool: the archive's folder of the source package, or None.
     """
 
     name: str
     kind: str
     suites: tuple[str, ...]
     choices: tuple[Choice, ...]
+    pool: str | None = None
+
+
+_ITEM: dict[str, type] = {"kind": str, "suites": list, "choices": list}
 
 
 def load(path: Path) -> dict[str, Item]:
@@ -65,7 +69,7 @@ def load(path: Path) -> dict[str, Item]:
 
 def _item(path: Path, name: str, entry: dict[str, Any]) -> Item:
     where = f"item.{name}"
-    _take(path, where, entry, {"kind": str, "suites": list, "choices": list})
+    _take(path, where, {"pool": "", **entry}, {**_ITEM, "pool": str})
     if entry["kind"] not in ("tarball", "deb"):
         raise LabError(f'{path}: {where}: kind is "{entry["kind"]}", neither "tarball" nor "deb"')
     if not entry["choices"] or not entry["suites"]:
@@ -78,6 +82,7 @@ def _item(path: Path, name: str, entry: dict[str, Any]) -> Item:
             _choice(path, f"{where}.choices[{i}]", choice)
             for i, choice in enumerate(entry["choices"])
         ),
+        entry.get("pool"),
     )
 
 
