@@ -210,6 +210,45 @@ TEST(ShareOut, IsMaxMinFairInTheLongRun) {
   }
 }
 
+// Two that had to wait for a pCPU while the third ran get, together with it, no more than the
+// group's time, and in the end as much as it.
+TEST(ShareOut, WhoHadToWaitMakesUpForIt) {
+  constexpr s_time_t kRefill = 6 * kMillisecond;
+  constexpr s_time_t kAll = 100 * kMillisecond;
+  Group group({256, 256, 256});
+  std::vector<s_time_t> total(3);
+  for (int period = 0; period < 40; ++period) {
+    group.refill(kRefill);
+    const bool wait = period == 10 || period == 20 || period == 21;
+    const auto used =
+        group.use(wait ? std::vector<s_time_t>{kAll, 0, 0} : std::vector<s_time_t>(3, kAll));
+    for (std::size_t i = 0; i < 3; ++i) total[i] += used[i];
+  }
+  EXPECT_EQ(total[0], 40 * kRefill / 3);
+  EXPECT_EQ(total[1], 40 * kRefill / 3);
+  EXPECT_EQ(total[2], 40 * kRefill / 3);
+}
+
+// What a domain lent while it had little to do is remembered for SCHEDDOM_LENT refills, not for
+// ever, and is not paid back all at once.
+TEST(ShareOut, LendingIsForgottenInTheEnd) {
+  constexpr s_time_t kRefill = 4 * kMillisecond;
+  Group group({256, 256});
+  for (int period = 0; period < 1000; ++period) {
+    group.refill(kRefill);
+    group.use({100 * kMicrosecond, 100 * kMillisecond});
+  }
+  s_time_t more = 0;
+  for (int period = 0; period < 20; ++period) {
+    group.refill(kRefill);
+    const auto used = group.use({100 * kMillisecond, 100 * kMillisecond});
+    EXPECT_LE(used[0], kRefill);
+    more += used[0] - used[1];
+  }
+  EXPECT_GT(more, 0);
+  EXPECT_LE(more, 2 * SCHEDDOM_LENT * kRefill / 2 + kRefill);
+}
+
 // Whatever it is given: no budget from nowhere, never more than the limit, nobody is robbed, and it
 // ends.
 TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
@@ -229,6 +268,8 @@ TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
       group[i].weight = static_cast<std::uint32_t>(any(1, 65535));
       group[i].budget = any(-refill_ns, refill_ns);
       group[i].due = any(-refill_ns, refill_ns);
+      group[i].lent = any(-4 * refill_ns, 4 * refill_ns);
+      group[i].used = any(0, 2 * refill_ns);
       group[i].wants = random() % 4 != 0;
       group[i].dry = random() % 2 == 0;
       before[i] = group[i].budget;
