@@ -42,6 +42,7 @@ class Group {
       shares_[i].budget -= used[i];
       shares_[i].used = used[i];
       shares_[i].dry = shares_[i].dry || used[i] < demand[i];
+      shares_[i].waits = false;
     }
     return used;
   }
@@ -222,6 +223,7 @@ TEST(ShareOut, WhoHadToWaitMakesUpForIt) {
     const bool wait = period == 10 || period == 20 || period == 21;
     const auto used =
         group.use(wait ? std::vector<s_time_t>{kAll, 0, 0} : std::vector<s_time_t>(3, kAll));
+    group[1].waits = group[2].waits = wait;
     for (std::size_t i = 0; i < 3; ++i) total[i] += used[i];
   }
   EXPECT_EQ(total[0], 40 * kRefill / 3);
@@ -229,14 +231,15 @@ TEST(ShareOut, WhoHadToWaitMakesUpForIt) {
   EXPECT_EQ(total[2], 40 * kRefill / 3);
 }
 
-// What a domain lent while it had little to do is remembered for SCHEDDOM_LENT refills, not for
-// ever, and is not paid back all at once.
-TEST(ShareOut, LendingIsForgottenInTheEnd) {
+// What a domain lent while it waited is remembered to SCHEDDOM_LENT parts, and not paid back all at
+// once.
+TEST(ShareOut, LendingIsBounded) {
   constexpr s_time_t kRefill = 4 * kMillisecond;
   Group group({256, 256});
   for (int period = 0; period < 1000; ++period) {
     group.refill(kRefill);
-    group.use({100 * kMicrosecond, 100 * kMillisecond});
+    group.use({0, 100 * kMillisecond});
+    group[0].waits = true;
   }
   s_time_t more = 0;
   for (int period = 0; period < 20; ++period) {
@@ -245,8 +248,20 @@ TEST(ShareOut, LendingIsForgottenInTheEnd) {
     EXPECT_LE(used[0], kRefill);
     more += used[0] - used[1];
   }
-  EXPECT_GT(more, 0);
-  EXPECT_LE(more, 2 * SCHEDDOM_LENT * kRefill / 2 + kRefill);
+  EXPECT_GT(more, kRefill);
+  EXPECT_LE(more, (SCHEDDOM_LENT + 1) * kRefill);
+}
+
+// A domain that leaves its part because it wants no more has lent nothing.
+TEST(ShareOut, WhatIsNotWantedIsNoLoan) {
+  constexpr s_time_t kRefill = 4 * kMillisecond;
+  Group group({256, 256});
+  for (int period = 0; period < 1000; ++period) {
+    group.refill(kRefill);
+    group.use({100 * kMicrosecond, 100 * kMillisecond});
+    EXPECT_EQ(group[0].lent, 0);
+    EXPECT_EQ(group[1].lent, 0);
+  }
 }
 
 // Whatever it is given: no budget from nowhere, never more than the limit, nobody is robbed, and it
@@ -271,6 +286,7 @@ TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
       group[i].lent = any(-4 * refill_ns, 4 * refill_ns);
       group[i].used = any(0, 2 * refill_ns);
       group[i].wants = random() % 4 != 0;
+      group[i].waits = random() % 2 == 0;
       group[i].dry = random() % 2 == 0;
       before[i] = group[i].budget;
     }
