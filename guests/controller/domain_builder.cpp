@@ -33,9 +33,11 @@ Error failure(ToolLog& log, const std::string& name, const std::string& step) {
 }  // namespace
 
 Result<OwnedDomain> OwnedDomain::create(xc_interface* xch, ToolLog& log, const DomainSpec& spec,
+                                        std::uint32_t label,
                                         const xen_domctl_createdomain& configuration) {
   xen_domctl_createdomain created = configuration;
   created.max_vcpus = spec.vcpus;
+  created.ssidref = label;
   std::uint32_t domid = 0;  // 0: Xen picks one
   if (xc_domain_create(xch, &domid, &created) != 0)
     return failure(log, spec.name, "xc_domain_create");
@@ -94,7 +96,7 @@ Result<BuiltDomain> build_domain(const BuildContext& context, const DomainSpec& 
     configuration.flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
     configuration.arch.emulation_flags = emulation_flags(spec.kind);
   }
-  auto domain = OwnedDomain::create(context.xch, context.log, spec, configuration);
+  auto domain = OwnedDomain::create(context.xch, context.log, spec, context.label, configuration);
   if (!domain) return domain.error();
   if (hvm && xc_set_paging_mempool_size(context.xch, domain->id(), kPagingBytes) != 0) {
     return failure(context.log, spec.name, "xc_set_paging_mempool_size");

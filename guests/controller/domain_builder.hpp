@@ -19,8 +19,9 @@ namespace nemesis {
 class OwnedDomain {
  public:
   /// Creates an empty domain, paused, with vCPUs, memory limit, and a TSC that is never emulated.
+  /// label: the SID of FLASK's, 0 without it.
   [[nodiscard]] static Result<OwnedDomain> create(xc_interface* xch, ToolLog& log,
-                                                  const DomainSpec& spec,
+                                                  const DomainSpec& spec, std::uint32_t label,
                                                   const xen_domctl_createdomain& configuration);
 
   OwnedDomain(OwnedDomain&& other) noexcept;
@@ -49,6 +50,7 @@ struct BuildContext {
   xc_interface* xch;
   xenforeignmemory_handle* memory;
   ToolLog& log;
+  std::uint32_t label;  ///< FLASK's SID; 0 without FLASK
 };
 
 [[nodiscard]] Result<BuiltDomain> build_domain(const BuildContext& context, const DomainSpec& spec,

@@ -20,6 +20,9 @@ constexpr std::uint32_t kMaxGroupDomains = 64;
 // told so.)
 constexpr std::uint16_t kKeepWeight = 0;
 
+// What the example policy calls a guest that is nothing special.
+constexpr std::string_view kUsualLabel = "system_u:system_r:domU_t";
+
 const char* scheduler_name(int id) {
   switch (id) {
     case XEN_SCHEDULER_CREDIT:
@@ -160,7 +163,10 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                                          .period_ns = spec.period_ns,
                                          .run_ns = spec.run_ns,
                                          .phase_ns = spec.phase_ns};
-  const BuildContext context{.xch = xch_.get(), .memory = memory_.get(), .log = log_};
+  const auto label = sid_of(spec);
+  if (!label) return label.error();
+  const BuildContext context{
+      .xch = xch_.get(), .memory = memory_.get(), .log = log_, .label = *label};
   auto built = build_domain(context, spec, guest_parameters, image);
   if (!built) return built.error();
 
@@ -180,6 +186,19 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                  "domain " + spec.name + ": affinity: " + status.error().what};
   }
   return built->domain.release();
+}
+
+/// Without FLASK there are no SIDs, and a domain may have no label of its own.
+Result<std::uint32_t> XenHypervisor::sid_of(const DomainSpec& spec) {
+  std::string label(spec.label.empty() ? kUsualLabel : spec.label);
+  std::uint32_t sid = 0;
+  const auto length = static_cast<std::uint32_t>(label.size());
+  if (xc_flask_context_to_sid(xch_.get(), label.data(), length, &sid) == 0) return sid;
+  if (errno == ENOSYS && spec.label.empty()) {
+    static_cast<void>(log_.take());  // that there is no such hypercall is no trouble
+    return std::uint32_t{0};
+  }
+  return failure(("domain " + spec.name + ": label " + label).c_str());
 }
 
 Status XenHypervisor::connect(DomainId asks, DomainId answers) {

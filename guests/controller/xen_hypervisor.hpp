@@ -57,6 +57,7 @@ class XenHypervisor final : public Hypervisor {
 
   XenHypervisor() = default;
   [[nodiscard]] Status set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight);
+  [[nodiscard]] Result<std::uint32_t> sid_of(const DomainSpec& spec);
   [[nodiscard]] Status tell_peer(DomainId id, std::uint32_t port, DomainId owner);
   [[nodiscard]] int scheduler_of(DomainId id) const;
   [[nodiscard]] Status outcome(int result, const char* call);

@@ -17,12 +17,12 @@ Json good() {
     "domains": [
       {"name": "master", "kind": "pv", "image": "burner-pv", "vcpus": 2, "memory_kib": 8192,
        "cap_percent": 10, "weight": 512, "affinity": [0, 1],
-       "peer": null,
+       "peer": null, "label": null,
        "guest": {"gap_threshold_ns": 300000, "chunk_iterations": 2000, "period_ns": 0, "run_ns": 0,
                  "phase_ns": 0}},
       {"name": "second", "kind": "pv", "image": "burner-pv", "vcpus": 1, "memory_kib": 8192,
        "cap_percent": 0, "weight": 256, "affinity": null,
-       "peer": null,
+       "peer": null, "label": null,
        "guest": {"gap_threshold_ns": 300000, "chunk_iterations": 2000, "period_ns": 0, "run_ns": 0,
                  "phase_ns": 0}}],
     "timeline": [
@@ -123,6 +123,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"/domains/0/kind", "\"vm\"", "domains[0].kind"},
         BadCase{"/domains/0/peer", "\"second\"", "domains[0].peer"},
         BadCase{"/domains/0/peer", "1", "domains[0].peer"},
+        BadCase{"/domains/0/label", "1", "domains[0].label"},
         BadCase{"/domains/0/image", "\"\"", "domains[0].image"},
         BadCase{"/domains/0/vcpus", "0", "domains[0].vcpus"},
         BadCase{"/domains/0/vcpus", "16", "domains[0].vcpus"},

@@ -47,7 +47,7 @@ EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
 
 # What --variant takes: a source and, after a dash, a configuration that is not the release.
-VARIANTS = ("patched", "stock", "patched-debug", "patched-off")
+VARIANTS = ("patched", "stock", "patched-debug", "patched-off", "patched-flask")
 
 # Builds the artifacts of a Xen base and one of VARIANTS.
 Builder = Callable[[str, str], Artifacts]

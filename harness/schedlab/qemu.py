@@ -52,6 +52,12 @@ BOOT_SLICE_US = 10_000
 # be.  TCG does not offer the flag, so it is forced; without it Xen keeps a clock a pCPU, adjusted
 # once a second in a rendezvous, in which QEMU's turns look like drift of up to 100 us.
 CPU_MODEL = "qemu64,+svm,+npt,+invtsc,x-force-features=on"
+# QEMU's -smp of n pCPUs, and what Xen is told.  "pairs": its unit of scheduling is a socket of two.
+TOPOLOGIES = {
+    "cores": ("sockets=1,cores={n}", ""),
+    "sockets": ("sockets={n},cores=1", ""),
+    "pairs": ("sockets={half},cores=2", "sched-gran=socket "),
+}
 # Scrubbing is slow; mitigations cost instructions, and an emulated CPU speculates on nothing.
 XEN_ARGS = (
     "loglvl=info guest_loglvl=info com1=115200 console=com1 noreboot "
@@ -136,7 +142,8 @@ class Machine:
 
     def arguments(self, slice_us: int = SLICE_US) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
-        shape = "sockets=1,cores={n}" if self.topology == "cores" else "sockets={n},cores=1"
+        shape, xen = TOPOLOGIES[self.topology]
+        count = {"n": self.pcpus, "half": self.pcpus // 2}
         # A single pCPU has no other to drift from.
         slice_timer = (
             *("-netdev", "hubport,id=slice,hubid=0"),
@@ -147,10 +154,10 @@ class Machine:
             *("-accel", "tcg", "-icount", f"shift={self.shift},sleep=off"),
             *("-rtc", "base=2026-01-01,clock=vm", "-seed", "1"),
             *("-machine", "pc", "-cpu", CPU_MODEL, "-m", str(MEMORY_MIB)),
-            *("-smp", f"{self.pcpus},{shape.format(n=self.pcpus)}"),
+            *("-smp", f"{self.pcpus},{shape.format(**count)}"),
             *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
-            *("-append", f"sched={self.scheduler} {XEN_ARGS}"),
+            *("-append", f"sched={self.scheduler} {xen}{XEN_ARGS}"),
         ]
 
 

@@ -72,6 +72,7 @@ _FORMATS = {
     "^[a-z][a-z0-9_-]{0,31}$": "a name: small letters, digits, _ or -, a letter first, 32 at most",
     "^[0-9]+ ?(s|ms|us|ns)$": 'a time with its unit, as "5s", "100ms", "20us" or "300000ns"',
     "^[0-9]+[MG]$": 'a size with its unit, as "8M"',
+    "^[A-Za-z_]+:[A-Za-z_]+:[A-Za-z_]+$": "a label of FLASK's, as system_u:system_r:domU_t",
     "^E[A-Z0-9]+$": 'the symbol of an errno, as "EBUSY"',
 }
 
@@ -96,6 +97,7 @@ class Domain:
     workload: str
     parameters: Mapping[str, int]
     peer: str | None = None
+    label: str | None = None
 
     def image(self, kind: str) -> str:
         """Name of the guest binary among the build's artifacts; an HVM guest is a PVH one's."""
@@ -362,6 +364,7 @@ class Scenario:
                     "affinity": None if d.affinity is None else list(d.affinity),
                     "guest": {**looks(dims), **d.parameters},
                     "peer": d.peer,
+                    "label": d.label,
                 }
                 for d in self.domains
             ],
@@ -683,6 +686,11 @@ class _Compiler:
 
     def compile(self) -> Scenario:
         raw, matrix = self._raw, self._raw.get("matrix", {})
+        odd = [pcpus for pcpus in self._pcpus if pcpus % 2]
+        if odd and "pairs" in matrix.get("topology", ()):
+            raise self._source.error(
+                ("matrix", "topology"), f"{odd[0]} pCPUs are not pairs", "give even numbers of them"
+            )
         domains = tuple(self._domain(i, d) for i, d in enumerate(raw["domain"]))
         state = State(
             caps={DOM0: 0} | {d.name: d.cap_percent for d in domains},
@@ -746,6 +754,7 @@ class _Compiler:
             workload=workload,
             parameters=self._guest(i, raw),
             peer=self._peer(i, raw),
+            label=raw.get("label"),
         )
 
     def _guest(self, i: int, raw: Mapping[str, Any]) -> dict[str, int]:

@@ -52,6 +52,10 @@ BAD = [
     ("cap = 10", "vcpus = 99", 9, "domain[0].vcpus", "out of range", "1 to 8"),
     ("cap = 10", 'memory = "8"', 9, "domain[0].memory", "does not fit", "8M"),
     ("pcpus = [1, 2]", "pcpus = [1, 17]", 5, "matrix.pcpus[1]", "out of range", "1 to 16"),
+    (
+        *("pcpus = [1, 2]", 'topology = ["pairs"]\npcpus = [1, 2]', 5, "matrix.topology"),
+        *("1 pCPUs are not pairs", "even numbers"),
+    ),
     ('["credit2"]', '["bvt"]', 4, "matrix.scheduler[0]", "not known", "credit"),
     ('name = "second"', 'name = "master"', 12, "domain[1].name", "second domain", "rename"),
     ('name = "second"', 'name = "dom0"', 12, "domain[1].name", "always there", "rename"),

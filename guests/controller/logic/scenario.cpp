@@ -142,7 +142,7 @@ class Object {
 DomainSpec parse_domain(const Json& json, const std::string& path, Checker& checker) {
   const Object object(json, path, checker);
   object.only({"name", "kind", "image", "vcpus", "memory_kib", "cap_percent", "weight", "affinity",
-               "guest", "peer"});
+               "guest", "peer", "label"});
   DomainSpec domain;
   domain.name = object.text("name");
   if (domain.name == kDom0Name) checker.fail(object.key("name"), "dom0 is there already");
@@ -164,6 +164,9 @@ DomainSpec parse_domain(const Json& json, const std::string& path, Checker& chec
   domain.affinity = object.pcpus("affinity");
   if (const Json* peer = object.find("peer"); peer != nullptr && !peer->is_null()) {
     domain.peer = object.text("peer");
+  }
+  if (const Json* label = object.find("label"); label != nullptr && !label->is_null()) {
+    domain.label = object.text("label");
   }
   if (const Json* guest = object.find("guest")) {
     const Object parameters(*guest, object.key("guest"), checker);

@@ -44,7 +44,8 @@ struct DomainSpec {
   std::uint64_t period_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t phase_ns = 0;
-  std::string peer;  ///< a domain before it, that answers it by event channel; may be empty
+  std::string peer;   ///< a domain before it, that answers it by event channel; may be empty
+  std::string label;  ///< of Xen's access control (FLASK); empty: the usual one, if there is any
 };
 
 enum class OpKind {

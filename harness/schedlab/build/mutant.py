@@ -78,7 +78,7 @@ def hypervisor(
     inputs = {
         "tree": found.tree,
         "edits": json.dumps([[edit.file, edit.old, edit.new] for edit in edits]),
-        "config": {part.name: sha256_file(part) for part in parts},
+        "config": xen_recipes.config_inputs(parts),
         "toolchain": toolchain(),
         "format": "1",
     }

@@ -219,6 +219,16 @@ def fragments(layout: Layout, config: str) -> list[Path]:
     return paths
 
 
+def policies(parts: list[Path]) -> list[Path]:
+    """The modules of Xen's example policy that belong to fragments: <config>.te."""
+    return [path for part in parts if (path := part.with_suffix(".te")).is_file()]
+
+
+def config_inputs(parts: list[Path]) -> dict[str, str]:
+    """The SHA-256 of all that makes a configuration, by name."""
+    return {path.name: sha256_file(path) for path in [*parts, *policies(parts)]}
+
+
 def build_environment() -> dict[str, str]:
     """What would differ from one build to the next, fixed."""
     return {
@@ -241,7 +251,7 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
     inputs = {
         "recipe": "1",
         "tree": found.tree,
-        "config": {part.name: sha256_file(part) for part in parts},
+        "config": config_inputs(parts),
         "toolchain": toolchain(),
     }
 
@@ -274,9 +284,12 @@ def compile_hypervisor(
         tree.mkdir(parents=True, exist_ok=True)
     if not keep_edits:
         check_out(found, tree, log)
-    built_by = "\n".join((toolchain(), *(part.read_text() for part in parts)))
+    modules = policies(parts)
+    built_by = "\n".join((toolchain(), *(part.read_text() for part in [*parts, *modules])))
     if not stamp.is_file() or stamp.read_text() != built_by:
         git("clean", "-q", "-x", "-f", "-d", cwd=tree, log=log)
+    if not dry_run():
+        _add_policies(tree, modules)
     environment = {**build_environment(), **compiler_environment(layout)}
     make: list[str | Path] = ["make", "-C", tree / "xen", f"-j{layout.jobs}", f"CC={compiler()}"]
     # No xen.efi: half of the link, and nobody boots it.
@@ -305,6 +318,16 @@ def compile_hypervisor(
     run(make, env=environment, log=log, label="building the hypervisor")
     if not dry_run():
         stamp.write_text(built_by)
+
+
+def _add_policies(tree: Path, modules: list[Path]) -> None:
+    folder = tree / "tools" / "flask" / "policy" / "modules"
+    for module in modules:
+        shutil.copyfile(module, folder / module.name)
+        line = f"{module.stem} = on\n"
+        text = (folder / "modules.conf").read_text()
+        if line not in text:
+            (folder / "modules.conf").write_text(f"{text}\n{line}")
 
 
 def tools(layout: Layout, xen: str) -> Path:
