@@ -43,6 +43,7 @@ class Group {
       shares_[i].used = used[i];
       shares_[i].dry = shares_[i].dry || used[i] < demand[i];
       shares_[i].waits = false;
+      shares_[i].recent = used[i] != 0;
     }
     return used;
   }
@@ -264,6 +265,93 @@ TEST(ShareOut, WhatIsNotWantedIsNoLoan) {
   }
 }
 
+// A domain that wants nothing now, but has run not long ago, finds its part when it wakes, or as
+// much as it has used of late; and it holds no more than that back from the others.
+TEST(ShareOut, WhoSleepsKeepsItsPartAndNoMore) {
+  constexpr s_time_t kRefill = 2 * kMillisecond;
+  for (const s_time_t used : {210 * kMicrosecond, 1500 * kMicrosecond}) {
+    Group group({256, 256});
+    group[0].budget = 4 * kMillisecond - used;
+    group[0].used = used;
+    group[0].wants = false;
+    group[0].recent = true;
+    group[1].dry = true;
+    group.refill(kRefill);
+    const s_time_t kept = std::max(used, kRefill / 2);
+    EXPECT_EQ(group[0].budget, kept);
+    EXPECT_EQ(group[1].budget, 2 * kRefill - kept);
+  }
+}
+
+TEST(ShareOut, WhoSleepsForLongKeepsNothing) {
+  Group group({256, 256});
+  group[0].budget = kMillisecond;
+  group[0].wants = false;
+  group[1].dry = true;
+  group.refill(2 * kMillisecond);
+  EXPECT_EQ(group[0].budget, 0);
+  EXPECT_EQ(group[1].budget, 3 * kMillisecond);
+}
+
+TEST(Reclaim, WhatIsKeptForSleepersGoesToTheDryByWeight) {
+  Group group({256, 256, 768, 256});
+  group[0].budget = 1600 * kMicrosecond;
+  group[0].wants = false;
+  group[1].dry = group[2].dry = true;
+  group[3].budget = 300 * kMicrosecond;
+  group.spare = 400 * kMicrosecond;
+  EXPECT_EQ(scheddom_share_idle(&group[0], group.spare), 2 * kMillisecond);
+  scheddom_share_reclaim(&group[0], &group.spare, kChunk);
+  EXPECT_EQ(group[0].budget, 0);
+  EXPECT_EQ(group[1].budget, 500 * kMicrosecond);
+  EXPECT_EQ(group[2].budget, 1500 * kMicrosecond);
+  EXPECT_EQ(group[3].budget, 300 * kMicrosecond);
+  EXPECT_EQ(group.spare, 0);
+}
+
+TEST(Reclaim, NothingIsTakenWhereNobodyNeedsIt) {
+  Group group({256, 256});
+  group[0].budget = kMillisecond;
+  group[0].wants = false;
+  group[1].budget = kMillisecond;
+  scheddom_share_reclaim(&group[0], &group.spare, kChunk);
+  EXPECT_EQ(group[0].budget, kMillisecond);
+  EXPECT_EQ(group.spare, 0);
+}
+
+TEST(Reclaim, MovesBudgetAndMakesNone) {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 100'000; ++round) {
+    const std::size_t n = 1 + random() % 16;
+    Group group(std::vector<std::uint32_t>(n, 256));
+    std::vector<s_time_t> before(n);
+    const auto any = [&] { return static_cast<s_time_t>(random() % 20) * 100'000 - 500'000; };
+    group.spare = any();
+    for (std::size_t i = 0; i < n; ++i) {
+      group[i].weight = 1 + static_cast<std::uint32_t>(random() % 65535);
+      group[i].budget = before[i] = any();
+      group[i].due = any();
+      group[i].wants = random() % 2 == 0;
+      group[i].dry = group[i].wants && random() % 2 == 0;
+    }
+    const s_time_t held = group.held();
+    std::vector<bool> dry(n);
+    for (std::size_t i = 0; i < n; ++i) dry[i] = group[i].dry;
+    scheddom_share_reclaim(&group[0], &group.spare, kChunk);
+    EXPECT_EQ(group.held(), held);
+    for (std::size_t i = 0; i < n; ++i) {
+      if (dry[i]) {
+        EXPECT_GE(group[i].budget, before[i]);
+      } else if (group[i].wants) {
+        EXPECT_EQ(group[i].budget, before[i]);
+      } else {
+        EXPECT_TRUE(group[i].budget == before[i] || (before[i] > 0 && group[i].budget == 0));
+      }
+    }
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+}
+
 // Whatever it is given: no budget from nowhere, never more than the limit, nobody is robbed, and it
 // ends.
 TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
@@ -286,6 +374,7 @@ TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
       group[i].lent = any(-4 * refill_ns, 4 * refill_ns);
       group[i].used = any(0, 2 * refill_ns);
       group[i].wants = random() % 4 != 0;
+      group[i].recent = random() % 2 == 0;
       group[i].waits = random() % 2 == 0;
       group[i].dry = random() % 2 == 0;
       before[i] = group[i].budget;
@@ -303,6 +392,8 @@ TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
     for (std::size_t i = 0; i < n; ++i) {
       if (group[i].wants) {
         EXPECT_GE(group[i].budget, before[i]);
+      } else if (group[i].recent) {
+        EXPECT_GE(group[i].budget, std::min(before[i], s_time_t{0}));
       } else {
         EXPECT_EQ(group[i].budget, std::min(before[i], s_time_t{0}));
       }
