@@ -96,7 +96,10 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing expected and what was measured; ``unit`` is of all three figures."""
+    """One thing expected and what was measured; ``unit`` is of all three figures.
+
+    ``span_ns`` is the time that shares are of; 0 where there are none.
+    """
 
     clause: str
     phase: str
@@ -108,6 +111,7 @@ class Check:
     unit: str
     reason: str
     verdict: Verdict
+    span_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -430,6 +434,7 @@ def _cap_checks(
             unit="% of a pCPU",
             reason=f"{reason}; + {extra:.4f} for the samples' span" if extra else reason,
             verdict=_within(got - cap, below + extra, above + extra),
+            span_ns=window_ns,
         )
         for place, got, extra in found
     ]
@@ -479,6 +484,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
                     f"{unseen_ns / _MS:.3g} ms in gaps too short to be seen more"
                 ),
                 verdict=Verdict.PASS if good else Verdict.FAIL,
+                span_ns=span_ns,
             )
         )
     return checks
@@ -632,6 +638,7 @@ def _weight_checks(
             unit="% of a pCPU",
             reason=reason,
             verdict=_within(measured - expected, tolerance, tolerance),
+            span_ns=ends[0][1].t_ns - ends[0][0].t_ns,
         )
     ]
 
@@ -712,6 +719,7 @@ def _steady_checks(
                 (most - least) / 2 + slack_ns + below,
                 (most - least) / 2 + slack_ns + above,
             ),
+            span_ns=window_ns,
         )
         for where, got, above, below, why in found
     ]
@@ -759,6 +767,7 @@ def _even_checks(
                 unit="% of a pCPU",
                 reason=reason,
                 verdict=Verdict.PASS if good else Verdict.FAIL,
+                span_ns=window_ns,
             )
         )
     return checks
@@ -781,6 +790,7 @@ def _share_check(
         unit="% of a pCPU",
         reason=str(expectation.reason),
         verdict=Verdict.PASS if good else Verdict.FAIL,
+        span_ns=two.t_ns - one.t_ns,
     )
 
 

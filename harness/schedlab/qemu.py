@@ -126,6 +126,10 @@ class Artifacts(Protocol):
     def hashes(self) -> Mapping[str, str]:
         ...  # noqa: E704
 
+    @property
+    def origin(self) -> Mapping[str, str]:
+        ...  # noqa: E704
+
 
 class Cancelled(Exception):
     """Another part of the lab asked this run to stop."""

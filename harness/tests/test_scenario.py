@@ -208,7 +208,7 @@ def test_good() -> None:
 def test_override_is_checked_too() -> None:
     """What the command line puts into the matrix is held to the same rules."""
     what = load(GOOD)
-    assert scenario.override(what, pcpus=[4]).pcpus == (4,)
+    assert [dims.pcpus for dims in scenario.override(what, pcpus=[4]).matrix()] == [4]
     with pytest.raises(ScenarioError, match="out of range"):
         scenario.override(what, pcpus=[17])
     with pytest.raises(ScenarioError, match="not known"):
