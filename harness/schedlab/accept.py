@@ -86,6 +86,7 @@ class Result:
     verdict: Verdict
     reason: str
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     cached: bool = False
     folder: Path | None = None
     checks: tuple[Check, ...] = ()
@@ -145,7 +146,7 @@ def shard(items: Sequence[Item], part: int, parts: int) -> list[Item]:
 class Runner:
     """Runs cases in a pool; ``say`` is told how it goes."""
 
-    def __init__(self, lab: Lab, jobs: int, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, lab: Lab, jobs: int, folder: Path, say: Callable[[str, bool], None]) -> None:
         self._lab, self._jobs, self._folder, self._say = lab, max(1, jobs), folder, say
         self._broken: dict[tuple[str, Machine], LabError] = {}
 
@@ -202,6 +203,7 @@ class Runner:
             verdict,
             reason,
             case.outcome.wall_s,
+            case.outcome.cpu_s,
             case.cached,
             folder,
             case.judgement.checks,
@@ -246,7 +248,8 @@ class Runner:
         took = "known" if result.cached else f"{result.wall_s:.1f} s"
         left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
         word = result.verdict.word
-        self._say(f"[{done}/{of}, {left} left] {item.name} … {word}, {took}")
+        said = f"[{done}/{of}, {left} left] {item.name} … {word}, {took}"
+        self._say(said, result.verdict > Verdict.SKIP or done == of)
 
 
 def _machine(item: Item) -> tuple[str, Machine]:
@@ -297,6 +300,8 @@ def _golden(result: Result) -> bool:
 def main(options: argparse.Namespace, lab: Lab, scenarios: Path, golden: Path) -> int:
     """Exit status: 0 all passed, 1 one failed, 2 one could not be run."""
     started = time.time()
+    for other in options.add_junit:
+        junit.suites(other)  # better to know that it is not there now
     items = collect(
         scenarios, options.names, tier=options.tier, seeds=options.seeds, base=options.xen
     )
@@ -304,12 +309,13 @@ def main(options: argparse.Namespace, lab: Lab, scenarios: Path, golden: Path) -
         items = shard(items, *options.shard)
     whole = not options.names and options.shard is None and options.xen in (None, DEFAULT_BASE)
     say = _Speaker()
+    calibration = scenarios / f"{CALIBRATION}.toml"
+    if dry_run():
+        Runner(lab, options.jobs, options.out / "RUN", say).run(items, calibration)
+        return 0
     with report.new_run(options.out, f"accept-{options.tier}") as folder:
-        runner = Runner(lab, options.jobs, folder, say)
-        results = runner.run(items, scenarios / f"{CALIBRATION}.toml")
+        results = Runner(lab, options.jobs, folder, say).run(items, calibration)
         say.end()
-        if dry_run():
-            return 0
         judge = "has none of these cases"
         if any(_golden(result) for result in results):
             now = ledger.blank(lab.build(VARIANT))
@@ -318,6 +324,9 @@ def main(options: argparse.Namespace, lab: Lab, scenarios: Path, golden: Path) -
             else:
                 judge = f"is not there ({golden.name}): make bless"
         results = [dropped(result) for result in results]
+        for left in folder.iterdir():
+            if not any(left.iterdir()):
+                left.rmdir()
         gone = GONE in judge
         final = report.final_name(folder)
         for result in results:
@@ -330,6 +339,7 @@ def main(options: argparse.Namespace, lab: Lab, scenarios: Path, golden: Path) -
         report.write_json(folder / "accept.json", _json(results, options, judge, started))
         entries = [_entry(result, folder, final) for result in results]
         counts = junit.write(folder / "junit.xml", "accept", entries, options.add_junit)
+        counts += junit.Counts(failed=int(gone))
         if options.junit is not None:
             options.junit.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / "junit.xml", options.junit)
@@ -339,7 +349,7 @@ def main(options: argparse.Namespace, lab: Lab, scenarios: Path, golden: Path) -
     verdict = worst(result.verdict for result in results)
     if verdict > Verdict.FAIL:
         return 2
-    return 1 if counts.failed or gone else 0
+    return 1 if counts.failed else 0
 
 
 def bless(options: argparse.Namespace, lab: Lab, scenarios: Path, golden: Path) -> int:
@@ -418,6 +428,7 @@ def _json(
                 "verdict": result.verdict.word,
                 "reason": result.reason,
                 "wall_s": result.wall_s,
+                "cpu_s": result.cpu_s,
                 "cached": result.cached,
                 "checks": [
                     {
@@ -447,13 +458,13 @@ class _Speaker:
         self._terminal = sys.stderr.isatty()
         self._lock = threading.Lock()
 
-    def __call__(self, text: str) -> None:
-        bad = "… pass" not in text
+    def __call__(self, text: str, keep: bool) -> None:
+        """``keep``: it is to be seen whatever comes next."""
         with self._lock:
             if self._terminal:
-                end = "\n" if bad else ""
+                end = "\n" if keep else ""
                 print(f"\r\x1b[K  {text}"[:200], end=end, file=sys.stderr, flush=True)
-            elif bad or time.monotonic() - self._last > _SAY_EVERY_S:
+            elif keep or time.monotonic() - self._last > _SAY_EVERY_S:
                 self._last = time.monotonic()
                 print(f"  {text}", file=sys.stderr, flush=True)
 

@@ -64,7 +64,7 @@ def write(path: Path, suite: str, entries: Iterable[Entry], others: Iterable[Pat
     counts = count(entries)
     root = ET.Element("testsuites")
     for other in others:
-        for found in _suites(other):
+        for found in suites(other):
             counts += _counts_of(found, other)
             root.append(found)
     failures = sum(entry.verdict == Verdict.FAIL for entry in entries)
@@ -104,7 +104,8 @@ def _clean(text: str) -> str:
     return _FORBIDDEN.sub("?", text)
 
 
-def _suites(path: Path) -> list[ET.Element]:
+def suites(path: Path) -> list[ET.Element]:
+    """The suites of a JUnit file; raises LabError."""
     try:
         root = ET.parse(path).getroot()
     except (OSError, ET.ParseError) as error:

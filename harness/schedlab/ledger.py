@@ -14,6 +14,7 @@ a group, by the group's own account.  Whole numbers, nothing rounded.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ def diff(path: Path, text: str) -> str:
 
 
 def _key(name: str) -> str:
-    return f'"{name}"'
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"'
 
 
 def _text(value: str) -> str:

@@ -71,6 +71,7 @@ _FORMATS = {
     "^[0-9]+ ?(s|ms|us|ns)$": 'a time with its unit, as "5s", "100ms", "20us" or "300000ns"',
     "^[0-9]+[MG]$": 'a size with its unit, as "8M"',
     "^[A-Za-z_]+:[A-Za-z_]+:[A-Za-z_]+$": "a label of FLASK's, as system_u:system_r:domU_t",
+    "^[0-9]+[.][0-9]+$": 'a base, as "4.17"',
     "^E[A-Z0-9]+$": 'the symbol of an errno, as "EBUSY"',
 }
 

@@ -74,7 +74,8 @@ def _apart(steps: Sequence[Step], seed: int, name: str) -> list[Step]:
     instants = [list(same) for _, same in groupby(steps, key=lambda step: step.t_ns)]
     found: list[Step] = []
     for k, same in enumerate(instants):
-        room_ns = APART_NS * len(same)
+        # One by itself stays where it is.
+        room_ns = APART_NS * len(same) if len(same) > 1 else 0
         if k + 1 < len(instants):
             room_ns = min(room_ns, instants[k + 1][0].t_ns - same[0].t_ns - 1)
         later = sorted(

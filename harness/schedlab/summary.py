@@ -87,11 +87,12 @@ def page(
     found = errors(results)
     judged = [error for error in found if error.check.clause != WITNESS]
     known = sum(result.cached for result in results)
-    case_s = sum(result.wall_s for result in results if not result.cached)
+    wall = sum(result.wall_s for result in results if not result.cached)
+    cpu = sum(result.cpu_s for result in results)
     counts = {v: sum(result.verdict == v for result in results) for v in Verdict}
     out = [
-        f"{len(results)} cases, {known} of them known; {wall_s:.1f} s with {jobs} at once, "
-        f"{case_s:.1f} s of machines",
+        f"{len(results)} cases, {known} of them known; {wall_s:.1f} s with {jobs} at once "
+        f"({wall:.1f} s of machines; measured from nothing, {cpu:.1f} s of CPU time)",
         "  ".join(f"{v.word} {counts[v]}" for v in Verdict),
     ]
     if judged:
@@ -149,7 +150,7 @@ def _by_seed(results: Sequence[Result], judged: Sequence[Error]) -> list[str]:
             cells.setdefault(name, []).append((most[result.item.name], dims.seed))
     out = ["what the seeds use of what is allowed:  least  median  worst (its seed)"]
     for name, used in sorted(cells.items(), key=lambda cell: -max(cell[1])[0])[:SHOWN]:
-        top, seed = max(used)
+        top, seed = max(used, key=lambda one: (one[0], -one[1]))
         middle = median(one for one, _ in used)
         out.append(
             _cut(f"  {name}")

@@ -47,14 +47,15 @@ class FakeArtifacts:
 
     @property
     def guests(self) -> Mapping[str, Path]:
-        """The one guest."""
-        return {"burner-pv": self.file}
+        """Two guests."""
+        return {"burner-pv": self.file, "bursty-pv": self.file}
 
     @property
     def hashes(self) -> Mapping[str, str]:
         """Made up."""
         made_up = {"kernel": "1", "initramfs": "2", "qemu": "3", "guest/burner-pv": "4"}
-        return {"xen": self.variant, **made_up}
+        made_up["guest/bursty-pv"] = "6"
+        return {"xen": self.variant + os.environ.get("FAKE_XEN", ""), **made_up}
 
     @property
     def origin(self) -> Mapping[str, str]:

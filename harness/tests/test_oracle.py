@@ -96,20 +96,39 @@ def test_cap_whole() -> None:
 
     def distort(raw: Raw) -> None:
         for k in range(1, 6):
-            add_cpu(raw, f"joined/{k}", "master", 2_000_000)
+            add_cpu(raw, f"joined/{k}", "master", 800_000)
 
     bad = [c for c in judged(distort).checks if c.verdict != Verdict.PASS and c.clause == "E1.cap"]
     assert [c.where for c in bad] == ["whole"]
 
 
-def test_tolerance_is_computed() -> None:
-    """The bound is E1's arithmetic in a window, and the tighter of it and the reach in a phase."""
-    tolerance, reason = oracle.cap_tolerance(10, 10**9, 2, whole=False)
-    assert tolerance == pytest.approx(0.3)  # 10 % of 20 ms and two of 0.5 ms, in 1 s
-    assert "period 20 ms" in reason
-    tolerance, reason = oracle.cap_tolerance(10, 5 * 10**9, 8, whole=True)
-    assert tolerance == pytest.approx(0.1) and "reach" in reason
-    assert oracle.cap_tolerance(10, 10 * 10**9, 2, whole=True)[0] == pytest.approx(0.03)
+@pytest.mark.parametrize(
+    ("cap", "seconds", "at_once", "relative", "words"),
+    [
+        # Below a second it is E1's: cap x 20 ms and 0.5 ms a unit.
+        (10, 0.5, 2, 0.06, "period 20 ms + 2 x quantum 0.5 ms in 0.5 s"),
+        (10, 0.1, 1, 0.25, "period 20 ms + 1 x quantum"),
+        # In a second half a percent of the cap, or the overrun.
+        (50, 1, 2, 0.005, "0.5% of the cap in 1 s"),
+        (10, 1, 2, 0.01, "aim: 2 x quantum 0.5 ms in 1 s"),
+        (400, 1, 8, 0.005, "0.5% of the cap in 1 s"),
+        # The same number of ns in a longer one, ...
+        (50, 4, 2, 0.00125, "0.5% of the cap in 1 s, in 4 s"),
+        (10, 4, 2, 0.0025, "2 x quantum"),
+        # ... and not less than what is allowed over 10 s, which is that whatever the overrun.
+        (50, 8, 2, 0.001, "0.1% of the cap in 8 s"),
+        (5, 10, 8, 0.001, "0.1% of the cap in 10 s"),
+        (5, 9, 8, 0.001, "0.1% of the cap in 9 s"),
+        (5, 8, 8, 0.01, "8 x quantum 0.5 ms in 8 s"),
+    ],
+)
+def test_tolerance_is_computed(
+    cap: int, seconds: float, at_once: int, relative: float, words: str
+) -> None:
+    """From cap, window and units, as the design's aims have it."""
+    tolerance, reason = oracle.cap_tolerance(cap, int(seconds * 1e9), at_once)
+    assert tolerance / cap == pytest.approx(relative)
+    assert words in reason
 
 
 def test_even_split() -> None:

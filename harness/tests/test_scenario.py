@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from schedlab import scenario
+from schedlab import scenario, seeds
 from schedlab.scenario import Dims, ScenarioError, State
 
 GOOD = """\
@@ -101,6 +101,16 @@ BAD = [
     ("cap = 10", 'cap = "$cap"', 9, "domain[0].cap", "nothing called cap varies", "[vary]"),
     ("[matrix]", "[vary]\ncap = 5\n[matrix]", 4, "vary.cap", "not a list", "[1, 2"),
     ("[matrix]", "[vary]\ncap = [5, 5]\n[matrix]", 4, "vary.cap", "twice", "drop"),
+    (
+        "[matrix]",
+        '[[matrix]]\ntier = "tiny"\n[[matrix]]',
+        4,
+        "matrix[0].tier",
+        "not known",
+        "smoke",
+    ),
+    ("[matrix]", '[matrix]\nbase = ["xen"]', 4, "matrix.base[0]", "does not fit", "4.17"),
+    ("[matrix]", "[matrix]\nvary = { cap = [1] }", 4, "matrix.vary.cap", "nothing", "add it"),
     # What is expanded is where it was written.
     (
         'op = "start", domain = "second"',
@@ -372,3 +382,138 @@ def test_an_error_behind_what_was_expanded() -> None:
     with pytest.raises(ScenarioError) as caught:
         scenario.parse(text, Path("varied.toml"))
     assert caught.value.what.startswith("varied.toml:26: phase[0].do[3].member: no domain lost")
+
+
+UNION = VARIED.replace(
+    "[[domain]]",
+    """\
+[[matrix]]
+pcpus = [1, 2]
+vary = { cap = [5] }
+
+[[matrix]]
+tier = "smoke"
+vary = { cap = [5], others = [0] }
+
+[[matrix]]
+tier = "full"
+scheduler = ["credit"]
+pcpus = [2]
+build = ["release", "debug"]
+base = ["4.17", "4.20"]
+vary = { cap = [150], others = [2] }
+
+[[domain]]""",
+    1,
+)
+
+
+def test_union_of_matrices() -> None:
+    """Each is a product, a cell is there once, in the smallest tier that has it."""
+    what = scenario.parse(UNION, Path("union.toml"))
+    small = [f"credit2-{pcpus}p-cap5-others{n}" for n in (0, 2) for pcpus in (1, 2)]
+    large = ["", "-debug", "-xen4.20", "-xen4.20-debug"]
+    assert [dims.name() for dims in what.matrix("smoke")] == [small[0]]
+    assert [dims.name() for dims in what.matrix("test")] == small
+    assert {d.name() for d in what.matrix()} - set(small) == {
+        f"credit-2p-cap150-others2{end}" for end in large
+    }
+    assert [cell.tier for cell in scenario.only(what, small[0]).cells] == ["smoke"]
+    assert list(scenario.within(what, "test").matrix()) == list(what.matrix("test"))
+    with pytest.raises(ScenarioError, match="no case credit2-1p-cap6") as caught:
+        scenario.only(what, "credit2-1p-cap6-others0")
+    assert "did you mean credit2-1p-cap5-others0" in caught.value.remedy
+    assert len(list(scenario.override(what, base="4.20").matrix())) == 6
+    only_full = VARIED.replace("[[domain]]", '[[matrix]]\ntier = "full"\n[[domain]]', 1)
+    with pytest.raises(ScenarioError, match="no case in tier test"):
+        scenario.within(scenario.parse(only_full, Path("full.toml")), "test")
+
+
+@pytest.mark.parametrize(
+    ("build", "base", "asked", "variant"),
+    [
+        ("release", "4.17", "patched", "patched"),
+        ("debug", "4.17", "patched", "patched-debug"),
+        ("debug", "4.17", "patched-off", "patched-off"),
+        ("release", "4.20", "stock", "4.20/stock"),
+        ("debug", "4.20", "patched", "4.20/patched-debug"),
+    ],
+)
+def test_variant(build: str, base: str, asked: str, variant: str) -> None:
+    """Which hypervisor a cell asks for."""
+    assert Dims("credit", 1, "cores", 5, 1, base=base, build=build).variant(asked) == variant
+
+
+SOWN = """\
+name = "sown"
+[[domain]]
+name = "a"
+cap = 20
+[[domain]]
+name = "p"
+workload = "periodic"
+guest = { period = "10ms", run = "9999us", phase = "1ms" }
+[[phase]]
+name = "one"
+duration = "1s"
+do = [
+    { op = "start", domain = "a" },
+    { op = "start", domain = "p" },
+    { op = "join", master = "a", member = "p" },
+    { op = "cap", domain = "a", cap = 30, at = "2ms" },
+]
+[[phase]]
+name = "two"
+duration = "1s"
+repeat = { times = 3, every = "5ms" }
+do = [{ op = "pause", domain = "p" }, { op = "unpause", domain = "p", at = "2ms" }]
+[[phase]]
+name = "three"
+duration = "1s"
+"""
+
+
+def test_seed_one_is_as_written() -> None:
+    """The seed that is not asked for changes nothing."""
+    what = scenario.parse(SOWN, Path("sown.toml"))
+    assert what.of(next(what.matrix())) is what
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3, 4294967295])
+def test_seeds_move_phases_and_sizes(seed: int) -> None:
+    """In their order, by bounded times, the windows as long as they were; the guests' work, too."""
+    what = scenario.parse(SOWN, Path("sown.toml"))
+    dims = Dims("credit2", 1, "cores", 5, seed)
+    sown = what.of(dims)
+    assert sown == what.of(dims)
+    end_ns = 0
+    for old, new in zip(what.phases, sown.phases):
+        assert new.start_ns == end_ns
+        assert [step.op for step in new.steps] == [step.op for step in old.steps]
+        times = [step.t_ns for step in new.steps]
+        assert times == sorted(times)
+        assert new.end_ns - new.settled_ns == old.end_ns - old.settled_ns
+        last_ns = times[-1] if times else new.start_ns
+        assert new.settle_ns <= new.settled_ns - last_ns <= new.settle_ns + seeds.LATE_NS
+        end_ns = new.end_ns
+    one, two, three = sown.phases
+    begin_ns = [step.t_ns for step in one.steps]
+    assert len(set(begin_ns[:3])) == 3 and begin_ns[2] - begin_ns[0] < 2_000_000 <= begin_ns[3]
+    late_ns = two.steps[0].t_ns - two.start_ns
+    assert 0 < late_ns < seeds.LATE_NS
+    # What is repeated keeps its step.
+    assert [step.t_ns - two.steps[0].t_ns for step in two.steps[::2]] == [0, 5_000_000, 10_000_000]
+    guest = json.loads(sown.as_json(dims))["domains"][1]["guest"]
+    assert 0 < guest["run_ns"] < guest["period_ns"] == 10_000_000
+    assert 0 <= guest["phase_ns"] < 10_000_000 and guest["phase_ns"] != 1_000_000
+    assert 36 <= guest["chunk_iterations"] <= 60
+
+
+def test_seeds_differ() -> None:
+    """Another seed is another timeline and other work; so is another domain."""
+    what = scenario.parse(SOWN, Path("sown.toml"))
+    texts = {what.of(d).as_json(d) for d in (Dims("credit2", 1, "cores", 5, s) for s in range(9))}
+    assert len(texts) == 9
+    draws = [seeds.draw(seed, word, "x") for seed in range(40) for word in "ab"]
+    assert len(set(draws)) == 80 and all(0 <= one < 1 for one in draws)
+    assert min(draws) < 0.1 and max(draws) > 0.9
