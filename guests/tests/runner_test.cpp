@@ -49,6 +49,10 @@ class FakeHypervisor final : public Hypervisor {
   }
   Status pause(DomainId id) override { return call("pause " + std::to_string(id)); }
   Status unpause(DomainId id) override { return call("unpause " + std::to_string(id)); }
+  Status want_vcpus(DomainId id, std::uint32_t vcpus) override {
+    return call("vcpus " + std::to_string(id) + " " + std::to_string(vcpus));
+  }
+  Status shut_down(DomainId id) override { return call("shutdown " + std::to_string(id)); }
   Status destroy(DomainId id, bool keep) override {
     pages.erase(id);
     return call("destroy " + std::to_string(id) + (keep ? " keep" : ""));
@@ -280,17 +284,21 @@ TEST_F(RunnerTest, ParametersReachTheHypervisor) {
   affinity.pcpus = {{0, 2}};
   TimelineOp share = op(0, OpKind::kShare, "a", "b");
   share.weight = 3;
+  TimelineOp vcpus = op(0, OpKind::kVcpus, "b");
+  vcpus.vcpus = 4;
   scenario.timeline = {cap,
                        weight,
                        affinity,
                        op(0, OpKind::kAffinity, "b"),
                        share,
                        op(0, OpKind::kLeave, "a", "b"),
+                       vcpus,
+                       op(0, OpKind::kShutdown, "a"),
                        op(0, OpKind::kEnd)};
   run();
   EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
             (std::vector<std::string>{"cap 1 33", "weight 0 99", "affinity 2 2", "affinity 2 any",
-                                      "share 1 2 3", "leave 1 2"}));
+                                      "share 1 2 3", "leave 1 2", "vcpus 2 4", "shutdown 1"}));
 }
 
 TEST_F(RunnerTest, PoolsAreFoundByName) {

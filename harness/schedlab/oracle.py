@@ -69,7 +69,7 @@ WAIT_INSTRUCTIONS = {"pv": 7_000, "pvh": 45_000, "hvm": 45_000}
 UNSEEN_EVERY_NS = 100 * _MS
 WITNESS = "witness"
 # Workloads that want to run at any time.
-BUSY = frozenset({"burner", "yielder", "lockstep", "hotplug"})
+BUSY = frozenset({"burner", "yielder", "lockstep", "hotplug", "intruder"})
 # A sample that comes later than this part of its window says that dom0 did not get its CPU: not a
 # measurement.
 LATE = 0.1
@@ -594,8 +594,8 @@ def due(scenario: Scenario, dims: Dims, phase: Phase, master: str) -> float | No
         return None
     if any(len(state.group_of(d.name)) > 1 for d in others):
         return None
-    weights = [float(state.weights[d.name] * d.vcpus) for d in rivals]
-    limits = [100.0 * min(d.vcpus, dims.pcpus) for d in rivals]
+    weights = [float(state.weights[d.name] * state.units(d)) for d in rivals]
+    limits = [100.0 * min(state.units(d), dims.pcpus) for d in rivals]
     return max_min(100.0 * dims.pcpus, limits, weights)[0]
 
 
@@ -811,7 +811,7 @@ def _at_once(scenario: Scenario, dims: Dims, phase: Phase, names: Sequence[str])
         if name == DOM0:
             units += 1
             continue
-        units += min(domains[name].vcpus, phase.state.places(name, dims.pcpus))
+        units += min(phase.state.units(domains[name]), phase.state.places(name, dims.pcpus))
     return min(units, dims.pcpus)
 
 

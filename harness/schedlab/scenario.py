@@ -148,6 +148,12 @@ class State:
     shares: Mapping[str, int] = field(default_factory=dict)
     pools: Mapping[str, frozenset[int]] = field(default_factory=dict)
     pool_of: Mapping[str, str] = field(default_factory=dict)
+    # Of domains that were told how many are to be up.
+    vcpus: Mapping[str, int] = field(default_factory=dict)
+
+    def units(self, domain: Domain) -> int:
+        """How many of its vCPUs are up."""
+        return self.vcpus.get(domain.name, domain.vcpus)
 
     def places(self, name: str, pcpus: int) -> int:
         """How many of the machine's ``pcpus`` the domain can run on."""
@@ -176,8 +182,10 @@ class State:
         domain = arguments.get("domain", "")
         if op == "start" or op == "unpause":
             return replace(self, running=self.running | {domain})
-        if op == "pause":
+        if op in ("pause", "shutdown"):
             return replace(self, running=self.running - {domain})
+        if op == "vcpus":
+            return replace(self, vcpus={**self.vcpus, domain: arguments["vcpus"]})
         if op == "kill":
             left = {m: of for m, of in self.master_of.items() if domain not in (m, of)}
             return replace(self, running=self.running - {domain}, master_of=left)
@@ -898,7 +906,7 @@ class _Compiler:
             if role in raw and not (op == "domctl" and raw[role] in NO_DOMAINS):
                 self._check_name((*key, role), raw[role])
         if raw.get("domain") == DOM0 and op in (
-            *("start", "pause", "unpause", "kill", "affinity", "move"),
+            *("start", "pause", "unpause", "kill", "affinity", "move", "vcpus", "shutdown"),
         ):
             raise self._source.error(
                 (*key, "domain"), f"{op} of dom0 would stop the controller", "name another domain"
@@ -915,6 +923,12 @@ class _Compiler:
             self._check_pcpus((*key, "pcpu"), [raw["pcpu"]])
         if "pool" in raw:
             self._check_pool((*key, "pool"), op, raw["pool"])
+        if op == "vcpus" and raw["vcpus"] > self._vcpus[raw["domain"]]:
+            raise self._source.error(
+                (*key, "vcpus"),
+                f"{raw['domain']} has {self._vcpus[raw['domain']]} vCPUs",
+                "give no more than that, or give the domain more",
+            )
         if "keep" in raw:
             arguments["keep"] = int(raw["keep"])
         if op == "domctl":

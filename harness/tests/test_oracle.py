@@ -10,49 +10,25 @@ from typing import Any
 
 import pytest
 from schedlab import oracle, records, scenario
-from schedlab.oracle import Judgement, Verdict
+from schedlab.oracle import Verdict
 from schedlab.qemu import Outcome
 from schedlab.scenario import Dims
 from tests import synthetic
-
-TEN = scenario.load(Path(__file__).parents[1] / "scenarios" / "ten_percent.toml")
-DIMS = Dims("credit2", 4, "cores", 5, 1)
-ENDED = Outcome(1)
-Raw = list[dict[str, Any]]
-
-
-def judged(
-    distort: Callable[[Raw], object] = lambda raw: None,
-    *,
-    outcome: Outcome = ENDED,
-    what: scenario.Scenario = TEN,
-    groups: bool = True,
-) -> Judgement:
-    """The judgement of ideal records after ``distort`` has had them."""
-    raw: Raw = synthetic.records(json.loads(what.as_json(DIMS, groups=groups)))
-    distort(raw)
-    found = records.parse(synthetic.lines(raw).splitlines())
-    return oracle.judge(what, DIMS, found, outcome, groups=groups)
-
-
-def sample(raw: Raw, label: str) -> dict[str, Any]:
-    """The raw sample of that label."""
-    return next(r for r in raw if r["r"] == "sample" and r["label"] == label)
-
-
-def op(raw: Raw, name: str) -> dict[str, Any]:
-    """The first operation of that name."""
-    return next(r for r in raw if r["r"] == "op" and r["op"] == name)
-
-
-def add_cpu(raw: Raw, label: str, domain: str, more_ns: int) -> None:
-    """Let a domain have used more from that sample on."""
-    start = sample(raw, label)["t_ns"]
-    for record in raw:
-        if record["r"] == "sample" and record["t_ns"] >= start:
-            for use in record["domains"]:
-                if use["name"] == domain:
-                    use["cpu_ns"] += more_ns
+from tests.judging import (
+    CHURN,
+    DIMS,
+    ENDED,
+    GROUPED,
+    PAUSE,
+    SHARES,
+    TO_AND_FRO,
+    Raw,
+    add_cpu,
+    add_usage,
+    judged,
+    op,
+    sample,
+)
 
 
 def test_ideal_passes() -> None:
@@ -294,60 +270,6 @@ def test_clauses(clause: str, extra: str, more_ns: int, passes: bool) -> None:
     what = scenario.parse(CLAUSES % (clause, extra), Path("clauses.toml"))
     judgement = judged(lambda raw: add_cpu(raw, "p/1", "a", more_ns), what=what)
     assert judgement.verdict == (Verdict.PASS if passes else Verdict.FAIL)
-
-
-GROUPED = """\
-name = "grouped"
-[[domain]]
-name = "a"
-cap = 50
-[[domain]]
-name = "b"
-[[phase]]
-name = "solo"
-duration = "1s"
-do = [{ op = "start", domain = "a" }]
-[[phase]]
-name = "both"
-duration = "1s"
-do = [
-    { op = "join", master = "a", member = "b" },
-    { op = "start", domain = "b" },
-]
-[[phase]]
-name = "p"
-duration = "1s"
-%s
-show = ["a", "b"]
-expect = [{ clause = %s }]
-"""
-CHURN = """do = [
-    { op = "leave", master = "a", member = "b" },
-    { op = "join", master = "a", member = "b" },
-]
-repeat = { times = 20, every = "20ms" }"""
-PAUSE = """do = [
-    { op = "pause", domain = "b" },
-    { op = "unpause", domain = "b", at = "5ms" },
-]
-repeat = { times = 20, every = "20ms" }"""
-TO_AND_FRO = """do = [
-    { op = "cap", domain = "a", cap = 10 },
-    { op = "cap", domain = "a", cap = 50, at = "10ms" },
-]
-repeat = { times = 20, every = "20ms" }"""
-SHARES = """do = [
-    { op = "share", master = "a", member = "a", weight = 768 },
-]"""
-
-
-def add_usage(raw: Raw, label: str, more_ns: int) -> None:
-    """Let the group account for more from that sample on; no domain's own time moves."""
-    start = sample(raw, label)["t_ns"]
-    for record in raw:
-        if record["r"] == "sample" and record["t_ns"] >= start:
-            for group in record["groups"]:
-                group["usage_ns"] += more_ns
 
 
 @pytest.mark.parametrize(

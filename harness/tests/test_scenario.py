@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,14 @@ BAD = [
     ),
     ("[matrix]", '[matrix]\nbase = ["xen"]', 4, "matrix.base[0]", "does not fit", "4.17"),
     ("[matrix]", "[matrix]\nvary = { cap = [1] }", 4, "matrix.vary.cap", "nothing", "add it"),
+    (
+        'op = "start", domain = "second"',
+        'op = "vcpus", domain = "second", vcpus = 2',
+        24,
+        "phase[1].do[0].vcpus",
+        "second has 1 vCPUs",
+        "no more",
+    ),
     # What is expanded is where it was written.
     (
         'op = "start", domain = "second"',
@@ -249,6 +258,11 @@ def test_state_follows_the_groups() -> None:
     assert state.after("kill", {"domain": "a"}).group_of("b") == ("b",)
     assert state.after("cap", {"domain": "b", "cap_percent": 5}).caps["b"] == 5
     assert state.after("pause", {"domain": "a"}).running == frozenset()
+    gone = state.after("shutdown", {"domain": "a"})
+    assert gone.running == frozenset() and gone.group_of("a") == ("a", "b", "c")
+    fewer = state.after("vcpus", {"domain": "a", "vcpus": 2})
+    four = replace(load(GOOD).domains[0], name="a", vcpus=4)
+    assert (state.units(four), fewer.units(four)) == (4, 2)
 
 
 def test_shipped_scenarios() -> None:

@@ -108,6 +108,10 @@ Status Runner::apply(const TimelineOp& op) {
       return hypervisor_->unpause(id_of(op.domain));
     case OpKind::kPause:
       return hypervisor_->pause(id_of(op.domain));
+    case OpKind::kVcpus:
+      return hypervisor_->want_vcpus(id_of(op.domain), op.vcpus);
+    case OpKind::kShutdown:
+      return hypervisor_->shut_down(id_of(op.domain));
     case OpKind::kKill:
       return hypervisor_->destroy(id_of(op.domain), op.keep);
     case OpKind::kJoin: {
