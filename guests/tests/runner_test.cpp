@@ -33,6 +33,7 @@ class FakeHypervisor final : public Hypervisor {
   std::map<DomainId, std::vector<DomainId>> groups;
   std::vector<std::uint64_t> seeds;
   std::function<void()> on_usage = [] {};
+  std::function<void()> on_page = [] {};
 
   Result<HostInfo> host() override { return HostInfo{}; }
   Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
@@ -125,6 +126,7 @@ class FakeHypervisor final : public Hypervisor {
     return usage;
   }
   const ReportPage* report_page(DomainId id) override {
+    on_page();
     const auto found = pages.find(id);
     return found == pages.end() ? nullptr : found->second.get();
   }
@@ -255,6 +257,20 @@ TEST_F(RunnerTest, SampleDuringWhichDom0LostItsCpuIsTakenAgain) {
   run();
   EXPECT_EQ(samples, 6);
   EXPECT_EQ(last()["label"], "preempted");
+  EXPECT_EQ(last()["span_ns"], 10);
+  EXPECT_GT(last()["t_ns"], 8'000);
+}
+
+// The page is of the moment of the usage, not of some ms later.
+TEST_F(RunnerTest, SampleIsTakenAgainWhenTheGuestsWereReadLate) {
+  scenario.timeline = {op(0, OpKind::kSample, "calm"), op(1'000, OpKind::kSample, "late"),
+                       op(2'000, OpKind::kEnd)};
+  int looks = 0;
+  hypervisor.on_page = [&] {
+    if (++looks == 4 * 3 + 2) clock.now += 7'000;
+  };
+  run();
+  EXPECT_EQ(looks, 6 * 3);
   EXPECT_EQ(last()["span_ns"], 10);
   EXPECT_GT(last()["t_ns"], 8'000);
 }

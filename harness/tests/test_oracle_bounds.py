@@ -79,6 +79,15 @@ def test_cap_at_once() -> None:
     edge(small, "E1.cap", 500_000, dims=ONE)
 
 
+def test_cap_of_who_sleeps() -> None:
+    """Where one that runs does not always want to, the contract's own period is allowed."""
+    sleeps = 'name = "b"\nworkload = "sleeper"\nguest = { period = "9ms", run = "1ms" }\n'
+    text = (GROUPED % ("", '"E1.cap"')).replace('name = "b"\n', sleeps, 1)
+    edge(scenario.parse(text, Path("sleeps.toml")), "E1.cap", 11_000_000)
+    paused = text.replace('name = "p"\n', 'name = "p"\ndo = [{ op = "pause", domain = "b" }]\n')
+    edge(scenario.parse(paused, Path("paused.toml")), "E1.cap", 2_500_000)
+
+
 def test_cap_span() -> None:
     """What can run while a sample is read is allowed, for both units and both samples, to what is
     read then; the group's own account is of an instant.

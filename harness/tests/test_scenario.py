@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from schedlab import scenario, seeds
@@ -531,3 +534,86 @@ def test_seeds_differ() -> None:
     draws = [seeds.draw(seed, word, "x") for seed in range(40) for word in "ab"]
     assert len(set(draws)) == 80 and all(0 <= one < 1 for one in draws)
     assert min(draws) < 0.1 and max(draws) > 0.9
+
+
+def _keys(schema: Any) -> Iterator[str]:
+    """Every key and every listed value of the language."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for value in (*schema.get("enum", ()), schema.get("const")):
+            if isinstance(value, str):
+                yield value
+        for value in schema.values():
+            yield from _keys(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _keys(value)
+
+
+def test_every_key_is_described() -> None:
+    """Each key, operation, clause and value of the schema, each workload and default is in the one
+    document.
+    """
+    harness = Path(__file__).parents[1]
+    schema = json.loads((harness / "schedlab" / "scenario.schema.json").read_text())
+    text = (harness / "scenarios" / "README.md").read_text()
+    spans = {re.sub(r'"| = .*', "", span) for span in re.findall(r"`([^`\n]+)`", text)}
+    words = set(_keys(schema)) | set(scenario.workloads()) | set(scenario.NO_DOMAINS)
+    assert len(words) > 80
+    assert sorted(words - spans) == []
+
+
+def test_the_documents_example() -> None:
+    """What the document shows compiles."""
+    text = (Path(__file__).parents[1] / "scenarios" / "README.md").read_text()
+    example, varied = re.findall(r"```toml\n(.*?)```", text, re.S)
+    what = scenario.parse(example, Path("example.toml"))
+    assert [dims.name() for dims in what.matrix()][-1] == "credit-4p"
+    phase = '[[phase]]\nname = "p"\nduration = "1s"\n'
+    what = scenario.parse(f'name = "varied"\n{varied}{phase}', Path("varied.toml"))
+    assert [dims.name() for dims in what.matrix()] == [
+        f"credit2-16p-cap50-members{count}" for count in (1, 7)
+    ]
+
+
+def test_every_errno_is_provoked() -> None:
+    """Each answer of the contract's table is expected by some scenario of the matrix; EPERM by a
+    guest, which gives up when it is told another.
+    """
+    wanted = {"ESRCH", "EINVAL", "EOPNOTSUPP", "EXDEV", "EEXIST", "EBUSY", "ENOENT", "ENOBUFS"}
+    found, workloads = set(), set()
+    for path in (Path(__file__).parents[1] / "scenarios").glob("*.toml"):
+        what = scenario.load(path)
+        found |= {step.errno for phase in what.phases for step in phase.steps}
+        workloads |= {domain.workload for domain in what.domains}
+    assert wanted <= found
+    assert workloads == set(scenario.workloads())
+
+
+def test_the_matrix_is_wide() -> None:
+    """What issue 4 asks of it: 300 cases, both schedulers, 1 to 16 pCPUs, caps of 5 to 400 %, 2 to
+    16 domains in a group, shift 5 at most, every operation.
+    """
+    cells = pcpus = caps = groups = frozenset[Any]()
+    schedulers, ops, shifts = set(), set(), set()
+    for path in (Path(__file__).parents[1] / "scenarios").glob("*.toml"):
+        what = scenario.load(path)
+        for dims in what.matrix():
+            if (dims.base, dims.build) != ("4.17", "release"):
+                continue
+            one = what.of(dims)
+            cells |= {(path.stem, dims)}
+            pcpus |= {dims.pcpus}
+            schedulers.add(dims.scheduler)
+            shifts.add(dims.shift)
+            for phase in one.phases:
+                judged = [e for e in phase.expect if e.clause == "E1.cap"]
+                caps |= {phase.state.caps[phase.state.group_of(e.domains[0])[0]] for e in judged}
+                groups |= {len(e.domains) for e in judged}
+                ops |= {step.op for step in phase.steps}
+    assert len(cells) >= 300
+    assert {1, 2, 4, 8, 16} <= pcpus and schedulers == {"credit", "credit2"}
+    assert {5, 10, 100, 400} <= caps and {2, 4, 8, 16} <= groups
+    assert max(shifts) <= 5
+    schema = json.loads((Path(scenario.__file__).parent / "scenario.schema.json").read_text())
+    assert ops == set(schema["definitions"]["step"]["properties"]["op"]["enum"])

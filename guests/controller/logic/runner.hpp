@@ -65,7 +65,7 @@ class Runner {
   std::map<std::string, PoolId> pools_;
   std::vector<Observation> observations_;
   std::uint64_t t0_ns_ = 0;
-  std::uint64_t calm_span_ns_ = 0;  // of the shortest sample so far
+  std::uint64_t calm_ns_ = 0;  // of the shortest sample so far
 };
 
 }  // namespace nemesis
