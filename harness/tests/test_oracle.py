@@ -371,6 +371,8 @@ def test_due(key: str, dims: Dims, due: float | None) -> None:
         ("credit2", 710_000_000, 750_000_000, False),
         ("credit", 710_000_000, 750_000_000, True),
         ("credit", 710_000_000, 730_000_000, True),
+        ("credit", 610_000_000, 740_000_000, True),
+        ("credit2", 610_000_000, 640_000_000, False),
         ("credit", 710_000_000, 640_000_000, False),
         ("credit", 710_000_000, 815_000_000, False),
         ("credit", 770_000_000, 750_000_000, True),

@@ -138,6 +138,11 @@ def test_steady_bound() -> None:
     # From p's operations to its end: 1.1 s and the repetitions'; 50 % x 20 ms, and 2 units.
     edge(grouped(PAUSE, '"E3.steady"'), "E3.steady", 11_000_000, own=True)
     edge(grouped(PAUSE, '"E3.steady"'), "E3.steady", 10_500_000, own=True, dims=ONE)
+    checks = judged(what=grouped(PAUSE, '"E3.steady"')).checks
+    for check in checks:
+        if check.clause == "E3.steady":
+            assert (check.expected, check.measured) == (pytest.approx(50), pytest.approx(50))
+            assert check.tolerance == pytest.approx(1_100_000_000 / check.span_ns)
     edge(grouped(PAUSE, '"E3.steady"'), "E3.steady", 11_000_000 + 2 * 450_000, span_ns=450_000)
 
 
