@@ -695,7 +695,9 @@ def _explain(error: Any, source: _Source) -> ScenarioError:
     if kind == "dependencies":
         return source.error(key, "tolerance without a reason", 'add reason = "why it is allowed"')
     if kind == "not":
-        return source.error(key, "share or like belongs to another clause", "drop it: harness/scenarios/README.md")
+        return source.error(
+            key, "share or like belongs to another clause", "drop it: harness/scenarios/README.md"
+        )
     return source.error(key, str(error.message), "see harness/scenarios/README.md")
 
 
