@@ -61,13 +61,6 @@ def test_groups_on_stock(lab: Call, tmp_path: Path, xen: str) -> None:
     assert "use --variant patched" in done.stdout
 
 
-def test_permission(lab: Call, tmp_path: Path) -> None:
-    """With Xen's access control, groups are a permission of their own, for each domain."""
-    words = ("run", "permission", "--variant", "patched-flask", "--out", str(tmp_path))
-    done = lab(*words, "--no-reference")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @bases
 def test_calibration(lab: Call, xen: str) -> None:
     """Xen and QEMU as locked are calibrated."""
