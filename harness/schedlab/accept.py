@@ -439,6 +439,7 @@ def _json(
                         "expected": check.expected,
                         "measured": check.measured,
                         "tolerance": check.tolerance,
+                        "aim": check.aim,
                         "verdict": check.verdict.word,
                     }
                     for check in result.checks

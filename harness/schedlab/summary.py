@@ -41,6 +41,11 @@ class Error:
         assert not isinstance(self.check.expected, str)
         return 100.0 * self.off / self.check.expected
 
+    @property
+    def beyond(self) -> float:
+        """Of what is aimed for; 0 where nothing is."""
+        return abs(self.off) / self.check.aim if self.check.aim else 0.0
+
     def place(self) -> str:
         """Where it is."""
         return f"{self.case} {self.check.phase}, {self.check.where}: {self.check.clause}"
@@ -122,6 +127,16 @@ def page(
                     f"{error.of_cap / error.off * error.check.tolerance if error.off else 0:.2f}",
                 )
                 for error in _worst(caps, lambda error: abs(error.of_cap))
+            ],
+        )
+    missed = [error for error in judged if error.beyond > 1]
+    if missed:
+        cases = len({error.case for error in missed})
+        out += _table(
+            (f"beyond the design's aim for 1 s and 10 s: {cases} cases", "off %", "aim %"),
+            [
+                (error.place(), f"{error.off:+.3f}", f"{error.check.aim:.3f}")
+                for error in _worst(missed, lambda error: error.beyond)
             ],
         )
     witnesses = [error for error in found if error.check.clause == WITNESS]
