@@ -391,6 +391,9 @@ def test_due(key: str, dims: Dims, due: float | None) -> None:
         ("credit", 710_000_000, 750_000_000, True),
         ("credit", 710_000_000, 730_000_000, True),
         ("credit", 610_000_000, 740_000_000, True),
+        # Nor beyond the farther of the two, whichever that is.
+        ("credit", 910_000_000, 850_000_000, True),
+        ("credit", 910_000_000, 990_000_000, False),
         ("credit2", 610_000_000, 640_000_000, False),
         ("credit", 710_000_000, 640_000_000, False),
         ("credit", 710_000_000, 815_000_000, False),
