@@ -152,9 +152,18 @@ class Runner:
 
     def run(self, items: Sequence[Item], calibration: Path) -> list[Result]:
         """All of them, in their order."""
-        for name in sorted({item.dims.variant(VARIANT) for item in items}):
-            run.calibrate(self._lab, name, calibration)
+        names = sorted({item.dims.variant(VARIANT) for item in items})
+        unfit: dict[str, LabError] = {}
+        for name in names:
+            try:
+                run.calibrate(self._lab, name, calibration)
+            except LabError as error:
+                unfit[name] = error
+        if len(unfit) == len(names):
+            raise unfit[names[0]]
         machines = {_machine(item): item for item in items}
+        self._broken = {m: unfit[m[0]] for m in machines if m[0] in unfit}
+        machines = {m: item for m, item in machines.items() if m not in self._broken}
         if not self._lab.cold:
             self._pool(
                 list(machines.values()), self._boot, lambda item: 1.0 + item.dims.pcpus, None
