@@ -244,7 +244,7 @@ class Runner:
                         done_s += costs[item]
                         if progress is not None:
                             spent_s = time.monotonic() - started
-                            left_s = spent_s / done_s * (total_s - done_s)
+                            left_s = max(0.0, spent_s / done_s * (total_s - done_s))
                             progress(item, results[item], left_s, len(results), len(items))
             except BaseException:
                 # The pool's end waits for its threads: they must let go of their QEMUs.
@@ -448,6 +448,7 @@ def _json(
                         "expected": check.expected,
                         "measured": check.measured,
                         "tolerance": check.tolerance,
+                        "below": check.below,
                         "aim": check.aim,
                         "verdict": check.verdict.word,
                     }

@@ -110,7 +110,8 @@ class Check:
     """One thing expected and what was measured; ``unit`` is of all three figures.
 
     ``span_ns`` is the time that shares are of; 0 where there are none.  ``aim``: what the project
-    aims for, where that is less than what the clause allows.
+    aims for, where that is less than what the clause allows.  ``below``: what is allowed on that
+    side, where it is not ``tolerance``, too.
     """
 
     clause: str
@@ -125,6 +126,7 @@ class Check:
     verdict: Verdict
     span_ns: int = 0
     aim: float | None = None
+    below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -505,7 +507,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
                 domains=(domain.name,),
                 expected=100.0 * charged_ns / span_ns,
                 measured=100.0 * ran_ns / span_ns,
-                tolerance=100.0 * switching_ns / span_ns,
+                tolerance=100.0 * unseen_ns / span_ns,
                 unit="% of a pCPU",
                 reason=(
                     f"{slices} timeslices of {each} instructions of Xen's and {refills} refills' "
@@ -514,6 +516,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
                 ),
                 verdict=Verdict.PASS if good else Verdict.FAIL,
                 span_ns=span_ns,
+                below=100.0 * switching_ns / span_ns,
             )
         )
     return checks
@@ -749,6 +752,7 @@ def _steady_checks(
                 (most - least) / 2 + slack_ns + above,
             ),
             span_ns=window_ns,
+            below=100.0 * ((most - least) / 2 + slack_ns + below) / window_ns,
         )
         for where, got, above, below, why in found
     ]
@@ -865,6 +869,12 @@ def _sentence(check: Check) -> str:
         return f"{place}: expected {check.expected}, got {check.measured}"
     return (
         f"{check.clause} in {check.phase}, {check.where}: {' + '.join(check.domains)} got "
-        f"{check.measured:.3f} {check.unit}, expected {check.expected:.3f} +- "
-        f"{check.tolerance:.3f} ({check.reason})"
+        f"{check.measured:.3f} {check.unit}, expected {check.expected:.3f} "
+        f"{_allowed(check)} ({check.reason})"
     )
+
+
+def _allowed(check: Check) -> str:
+    if check.below is None or check.below == check.tolerance:
+        return f"+- {check.tolerance:.3f}"
+    return f"+ {check.tolerance:.3f} - {check.below:.3f}"

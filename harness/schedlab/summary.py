@@ -33,7 +33,13 @@ class Error:
     @property
     def used(self) -> float:
         """Of what is allowed."""
-        return abs(self.off) / self.check.tolerance
+        return abs(self.off) / self.allowed
+
+    @property
+    def allowed(self) -> float:
+        """On the side that it is off to."""
+        below = self.check.tolerance if self.check.below is None else self.check.below
+        return self.check.tolerance if self.off >= 0 else below
 
     @property
     def of_cap(self) -> float:
@@ -64,8 +70,9 @@ def errors(results: Iterable[Result]) -> list[Error]:
                 off = max(0.0, off)
             elif check.clause == "E1.lower":
                 off = min(0.0, off)
-            if check.tolerance > 0:
-                found.append(Error(result.item.name, check, off))
+            error = Error(result.item.name, check, off)
+            if error.allowed > 0:
+                found.append(error)
     return found
 
 
@@ -109,7 +116,7 @@ def page(
                     (
                         error.place(),
                         f"{error.off:+.3f}",
-                        f"{error.check.tolerance:.3f}",
+                        f"{error.allowed:.3f}",
                         f"{100 * error.used:.0f}",
                     )
                     for error in _worst(judged, lambda error: error.used)
@@ -124,7 +131,7 @@ def page(
                 (
                     error.place(),
                     f"{error.of_cap:+.2f}",
-                    f"{error.of_cap / error.off * error.check.tolerance if error.off else 0:.2f}",
+                    f"{error.of_cap / error.off * error.allowed if error.off else 0:.2f}",
                 )
                 for error in _worst(caps, lambda error: abs(error.of_cap))
             ],

@@ -369,6 +369,23 @@ def test_stats_of_who_sleeps() -> None:
     assert failed(1) == {"b: no more periods than the group"}
 
 
+def test_sides() -> None:
+    """Where more is allowed on one side, the check has both, and the reason says both."""
+    apart = """do = [
+    { op = "leave", master = "a", member = "b" },
+    { op = "join", master = "a", member = "b", at = "50ms" },
+]"""
+    judgement = judged(
+        lambda raw: add_cpu(raw, "p/1", "b", 90_000_000), what=grouped(apart, '"E3.steady"')
+    )
+    (check,) = [c for c in judgement.checks if c.clause == "E3.steady"]
+    assert check.below is not None
+    outside = 50_000_000 + 1_000  # the operations take a microsecond each
+    assert (check.tolerance - check.below) * check.span_ns / 100 == pytest.approx(outside, abs=2e3)
+    said = judgement.reason
+    assert f"+ {check.tolerance:.3f} - {check.below:.3f} (E3" in said
+
+
 def test_words() -> None:
     """What a reason says where there is nothing to say, and where figures are words."""
 
