@@ -152,9 +152,18 @@ class Runner:
 
     def run(self, items: Sequence[Item], calibration: Path) -> list[Result]:
         """All of them, in their order."""
-        for name in sorted({item.dims.variant(VARIANT) for item in items}):
-            run.calibrate(self._lab, name, calibration)
+        names = sorted({item.dims.variant(VARIANT) for item in items})
+        unfit: dict[str, LabError] = {}
+        for name in names:
+            try:
+                run.calibrate(self._lab, name, calibration)
+            except LabError as error:
+                unfit[name] = error
+        if len(unfit) == len(names):
+            raise unfit[names[0]]
         machines = {_machine(item): item for item in items}
+        self._broken = {m: unfit[m[0]] for m in machines if m[0] in unfit}
+        machines = {m: item for m, item in machines.items() if m not in self._broken}
         if not self._lab.cold:
             self._pool(
                 list(machines.values()), self._boot, lambda item: 1.0 + item.dims.pcpus, None
@@ -235,7 +244,7 @@ class Runner:
                         done_s += costs[item]
                         if progress is not None:
                             spent_s = time.monotonic() - started
-                            left_s = spent_s / done_s * (total_s - done_s)
+                            left_s = max(0.0, spent_s / done_s * (total_s - done_s))
                             progress(item, results[item], left_s, len(results), len(items))
             except BaseException:
                 # The pool's end waits for its threads: they must let go of their QEMUs.
@@ -439,6 +448,8 @@ def _json(
                         "expected": check.expected,
                         "measured": check.measured,
                         "tolerance": check.tolerance,
+                        "below": check.below,
+                        "aim": check.aim,
                         "verdict": check.verdict.word,
                     }
                     for check in result.checks

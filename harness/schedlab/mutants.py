@@ -214,7 +214,7 @@ class RealJudge:
         what = scenario.override(what, schedulers=schedulers, pcpus=pcpus, shift=None)
         mutated = recipe.boots(self._artifacts(self._xen, "patched", config), entry)
         lab = replace(self._lab, build=lambda variant: mutated)
-        for dims in what.matrix():
+        for dims in list(what.matrix("test")) or what.matrix():
             if (dims.base, dims.build) != (DEFAULT_BASE, DEFAULT_BUILD):
                 continue  # it is the mutant that is booted
             # Two tests may have a machine in common, and run at once.

@@ -74,6 +74,9 @@ WITNESS = "witness"
 BUSY = frozenset({"burner", "yielder", "lockstep", "hotplug", "intruder"})
 # Those whose vCPUs all do, too: budget that a vCPU leaves when it goes down is as a sleeper's.
 STEADY = BUSY - {"hotplug"}
+# Whether a group that keeps the contract and misses an aim has failed.  Either way the page of `lab
+# accept` lists what misses one.
+AIMS_JUDGED = True
 # A sample that comes later than this part of its window says that dom0 did not get its CPU: not a
 # measurement.
 LATE = 0.1
@@ -106,7 +109,9 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 class Check:
     """One thing expected and what was measured; ``unit`` is of all three figures.
 
-    ``span_ns`` is the time that shares are of; 0 where there are none.
+    ``span_ns`` is the time that shares are of; 0 where there are none.  ``aim``: what the project
+    aims for, where that is less than what the clause allows.  ``below``: what is allowed on that
+    side, where it is not ``tolerance``, too.
     """
 
     clause: str
@@ -120,6 +125,8 @@ class Check:
     reason: str
     verdict: Verdict
     span_ns: int = 0
+    aim: float | None = None
+    below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -200,20 +207,24 @@ def max_min(
     return parts
 
 
-def cap_tolerance(
-    cap_percent: int, window_ns: int, at_once: int, *, busy: bool = True
-) -> tuple[float, str]:
-    """The tolerance on a capped group's share (percent of one pCPU) and how it comes about.
+def cap_contract(cap_percent: int, window_ns: int, at_once: int) -> tuple[float, str]:
+    """What E1 allows a capped group's share (percent of one pCPU), and how it comes about.
 
-    ``at_once`` is how many of its units can run at once; ``busy``: all of them always want to.
+    ``at_once`` is how many of its units can run at once.
     """
+    slack_ns = cap_percent / 100 * PERIOD_NS + QUANTUM_NS * at_once
+    return 100.0 * slack_ns / window_ns, (
+        f"E1: cap {cap_percent} % x period {PERIOD_NS / _MS:g} ms + {at_once} x quantum "
+        f"{QUANTUM_NS / _MS:g} ms in {window_ns / 1e9:.4g} s"
+    )
+
+
+def cap_aim(cap_percent: int, window_ns: int, at_once: int) -> tuple[float, str] | None:
+    """The same by the project's own aims; None where they say nothing."""
+    if window_ns < AIM_NS * (1 - LATE):
+        return None
     span = f"in {window_ns / 1e9:.4g} s"
     overrun_ns = QUANTUM_NS * at_once
-    overrun = f"{at_once} x quantum {QUANTUM_NS / _MS:g} ms"
-    if not busy or window_ns < AIM_NS * (1 - LATE):
-        bound = 100.0 * (cap_percent / 100 * PERIOD_NS + overrun_ns) / window_ns
-        period = f"cap {cap_percent} % x period {PERIOD_NS / _MS:g} ms"
-        return bound, f"E1: {period} + {overrun} {span}"
     long = LONG * cap_percent
     if window_ns >= LONG_NS * (1 - LATE):
         return long, f"aim: {LONG:.1%} of the cap {span}"
@@ -223,7 +234,7 @@ def cap_tolerance(
         return long, f"aim: {LONG:.1%} of the cap {span}"
     if aim_ns > overrun_ns:
         return bound, f"aim: {AIM:.1%} of the cap in {AIM_NS / 1e9:g} s, {span}"
-    return bound, f"aim: {overrun} {span}"
+    return bound, f"aim: {at_once} x quantum {QUANTUM_NS / _MS:g} ms {span}"
 
 
 def _used(one: Sample, two: Sample, name: str) -> int:
@@ -419,13 +430,17 @@ def _cap_checks(
     cap = phase.state.caps[master]
     window_ns = two.t_ns - one.t_ns
     at_once = _at_once(scenario, dims, phase, expectation.domains)
+    aim: tuple[float, str] | None = None
     if expectation.tolerance is not None:
         tolerance, reason = expectation.tolerance, str(expectation.reason)
         reading = 0.0
     else:
         running = phase.state.running & set(expectation.domains)
-        busy = all(d.workload in STEADY for d in scenario.domains if d.name in running)
-        tolerance, reason = cap_tolerance(cap, window_ns, at_once, busy=busy)
+        tolerance, reason = cap_contract(cap, window_ns, at_once)
+        if all(d.workload in STEADY for d in scenario.domains if d.name in running):
+            aim = cap_aim(cap, window_ns, at_once)
+        if aim is not None and AIMS_JUDGED:
+            tolerance, reason = aim
         reading = 100.0 * (one.span_ns + two.span_ns) * at_once / window_ns
     measured = share(one, two, expectation.domains)
     clause = expectation.clause
@@ -450,6 +465,7 @@ def _cap_checks(
             reason=f"{reason}; + {extra:.4f} for the samples' span" if extra else reason,
             verdict=_within(got - cap, below + extra, above + extra),
             span_ns=window_ns,
+            aim=None if aim is None else aim[0] + extra,
         )
         for place, got, extra in found
     ]
@@ -491,7 +507,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
                 domains=(domain.name,),
                 expected=100.0 * charged_ns / span_ns,
                 measured=100.0 * ran_ns / span_ns,
-                tolerance=100.0 * switching_ns / span_ns,
+                tolerance=100.0 * unseen_ns / span_ns,
                 unit="% of a pCPU",
                 reason=(
                     f"{slices} timeslices of {each} instructions of Xen's and {refills} refills' "
@@ -500,6 +516,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
                 ),
                 verdict=Verdict.PASS if good else Verdict.FAIL,
                 span_ns=span_ns,
+                below=100.0 * switching_ns / span_ns,
             )
         )
     return checks
@@ -735,6 +752,7 @@ def _steady_checks(
                 (most - least) / 2 + slack_ns + above,
             ),
             span_ns=window_ns,
+            below=100.0 * ((most - least) / 2 + slack_ns + below) / window_ns,
         )
         for where, got, above, below, why in found
     ]
@@ -851,6 +869,12 @@ def _sentence(check: Check) -> str:
         return f"{place}: expected {check.expected}, got {check.measured}"
     return (
         f"{check.clause} in {check.phase}, {check.where}: {' + '.join(check.domains)} got "
-        f"{check.measured:.3f} {check.unit}, expected {check.expected:.3f} +- "
-        f"{check.tolerance:.3f} ({check.reason})"
+        f"{check.measured:.3f} {check.unit}, expected {check.expected:.3f} "
+        f"{_allowed(check)} ({check.reason})"
     )
+
+
+def _allowed(check: Check) -> str:
+    if check.below is None or check.below == check.tolerance:
+        return f"+- {check.tolerance:.3f}"
+    return f"+ {check.tolerance:.3f} - {check.below:.3f}"

@@ -33,13 +33,24 @@ class Error:
     @property
     def used(self) -> float:
         """Of what is allowed."""
-        return abs(self.off) / self.check.tolerance
+        return abs(self.off) / self.allowed
+
+    @property
+    def allowed(self) -> float:
+        """On the side that it is off to."""
+        below = self.check.tolerance if self.check.below is None else self.check.below
+        return self.check.tolerance if self.off >= 0 else below
 
     @property
     def of_cap(self) -> float:
         """Percent of what is expected."""
         assert not isinstance(self.check.expected, str)
         return 100.0 * self.off / self.check.expected
+
+    @property
+    def beyond(self) -> float:
+        """Of what is aimed for; 0 where nothing is."""
+        return abs(self.off) / self.check.aim if self.check.aim else 0.0
 
     def place(self) -> str:
         """Where it is."""
@@ -59,8 +70,9 @@ def errors(results: Iterable[Result]) -> list[Error]:
                 off = max(0.0, off)
             elif check.clause == "E1.lower":
                 off = min(0.0, off)
-            if check.tolerance > 0:
-                found.append(Error(result.item.name, check, off))
+            error = Error(result.item.name, check, off)
+            if error.allowed > 0:
+                found.append(error)
     return found
 
 
@@ -104,7 +116,7 @@ def page(
                     (
                         error.place(),
                         f"{error.off:+.3f}",
-                        f"{error.check.tolerance:.3f}",
+                        f"{error.allowed:.3f}",
                         f"{100 * error.used:.0f}",
                     )
                     for error in _worst(judged, lambda error: error.used)
@@ -119,9 +131,19 @@ def page(
                 (
                     error.place(),
                     f"{error.of_cap:+.2f}",
-                    f"{error.of_cap / error.off * error.check.tolerance if error.off else 0:.2f}",
+                    f"{error.of_cap / error.off * error.allowed if error.off else 0:.2f}",
                 )
                 for error in _worst(caps, lambda error: abs(error.of_cap))
+            ],
+        )
+    missed = [error for error in judged if error.beyond > 1]
+    if missed:
+        cases = len({error.case for error in missed})
+        out += _table(
+            (f"beyond the design's aim for 1 s and 10 s: {cases} cases", "off %", "aim %"),
+            [
+                (error.place(), f"{error.off:+.3f}", f"{error.check.aim:.3f}")
+                for error in _worst(missed, lambda error: error.beyond)
             ],
         )
     witnesses = [error for error in found if error.check.clause == WITNESS]

@@ -180,6 +180,29 @@ def test_crash_and_error(
     assert "Panic on CPU 0" in serial.read_text()
 
 
+def test_base_that_cannot_be_built(
+    tmp_path: Path, fake_build: Build, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cases are errors, the others go on; where there are no others it is said at once."""
+
+    def build(xen: str, variant: str) -> FakeArtifacts:
+        if xen == "4.20":
+            raise LabError("the tarball is gone", "add another to the lock file")
+        return fake_build(xen, variant)
+
+    assert lab(tmp_path, build, "accept", "one", "--tier", "full") == 2
+    found = cases(last_run(tmp_path))
+    assert [name for name, verdict in found.items() if verdict == "error"] == [
+        "one/credit2-4p-xen4.20"
+    ]
+    assert len(found) == 6
+    said = capsys.readouterr().out
+    assert "the tarball is gone; add another to the lock file" in said
+    assert said.splitlines()[-1].startswith("5 passed, 1 failed")
+    assert lab(tmp_path, build, "accept", "one", "--tier", "full", "--xen", "4.20") == 2
+    assert "error: the tarball is gone" in capsys.readouterr().err
+
+
 def test_other_version_is_an_error(tmp_path: Path, fake_build: Build, folder: Path) -> None:
     """What was booted is what the cell says."""
     words = ("accept", "one", "--tier", "full", "--xen", "4.20")

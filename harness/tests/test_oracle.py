@@ -81,9 +81,6 @@ def test_cap_whole() -> None:
 @pytest.mark.parametrize(
     ("cap", "seconds", "at_once", "relative", "words"),
     [
-        # Below a second it is E1's: cap x 20 ms and 0.5 ms a unit.
-        (10, 0.5, 2, 0.06, "period 20 ms + 2 x quantum 0.5 ms in 0.5 s"),
-        (10, 0.1, 1, 0.25, "period 20 ms + 1 x quantum"),
         # In a second half a percent of the cap, or the overrun.
         (50, 1, 2, 0.005, "0.5% of the cap in 1 s"),
         (10, 1, 2, 0.01, "aim: 2 x quantum 0.5 ms in 1 s"),
@@ -98,13 +95,35 @@ def test_cap_whole() -> None:
         (5, 8, 8, 0.01, "8 x quantum 0.5 ms in 8 s"),
     ],
 )
-def test_tolerance_is_computed(
+def test_aim_is_computed(
     cap: int, seconds: float, at_once: int, relative: float, words: str
 ) -> None:
     """From cap, window and units, as the design's aims have it."""
-    tolerance, reason = oracle.cap_tolerance(cap, int(seconds * 1e9), at_once)
-    assert tolerance / cap == pytest.approx(relative)
-    assert words in reason
+    aim = oracle.cap_aim(cap, int(seconds * 1e9), at_once)
+    assert aim is not None and aim[0] / cap == pytest.approx(relative)
+    assert words in aim[1]
+    assert oracle.cap_aim(cap, 800_000_000, at_once) is None
+
+
+def test_contract_is_computed() -> None:
+    """E1's own: cap x 20 ms and 0.5 ms a unit, in any window."""
+    for cap, seconds, at_once, allowed in ((10, 0.5, 2, 0.6), (10, 0.1, 1, 2.5), (10, 1, 2, 0.3)):
+        tolerance, reason = oracle.cap_contract(cap, int(seconds * 1e9), at_once)
+        assert tolerance == pytest.approx(allowed)
+        assert f"period 20 ms + {at_once} x quantum 0.5 ms" in reason
+
+
+@pytest.mark.parametrize("judged_too", [True, False])
+def test_aim_or_contract(judged_too: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What misses the aim and keeps the contract fails where aims are judged; it says so in any
+    case.
+    """
+    monkeypatch.setattr(oracle, "AIMS_JUDGED", judged_too)
+    for more_ns, fails in ((2_900_000, judged_too), (3_100_000, True)):
+        checks = judged(lambda raw: add_cpu(raw, "joined/1", "master", more_ns)).checks
+        (check,) = [c for c in checks if (c.phase, c.where) == ("joined", "window 1")][:1]
+        assert check.clause == "E1.cap" and (check.verdict == Verdict.FAIL) == fails
+        assert check.aim == pytest.approx(0.1)
 
 
 def test_even_split() -> None:
@@ -372,6 +391,9 @@ def test_due(key: str, dims: Dims, due: float | None) -> None:
         ("credit", 710_000_000, 750_000_000, True),
         ("credit", 710_000_000, 730_000_000, True),
         ("credit", 610_000_000, 740_000_000, True),
+        # Nor beyond the farther of the two, whichever that is.
+        ("credit", 910_000_000, 850_000_000, True),
+        ("credit", 910_000_000, 990_000_000, False),
         ("credit2", 610_000_000, 640_000_000, False),
         ("credit", 710_000_000, 640_000_000, False),
         ("credit", 710_000_000, 815_000_000, False),

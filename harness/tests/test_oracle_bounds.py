@@ -226,6 +226,44 @@ def test_weight_bound_says_what_is_due() -> None:
     assert check.tolerance == pytest.approx(2) and "are due" not in check.reason
 
 
+def test_weight_of_one_percent() -> None:
+    """In long phases a hundredth of the master's own share is more than two turns."""
+    clause = '"E2.weight", like = "solo"'
+    text = (GROUPED % ("", clause)).replace('duration = "1s"', 'duration = "10s"')
+    edge(scenario.parse(text, Path("long.toml")), "E2.weight", 50_000_000, label="p/10")
+
+
+def test_due_beside_another_group() -> None:
+    """What is due beside a group, or one that has a cap or an affinity, is not known."""
+    text = """\
+name = "due"
+[[domain]]
+name = "a"
+[[domain]]
+name = "b"
+[[domain]]
+name = "c"
+[[phase]]
+name = "p"
+duration = "1s"
+do = [
+    { op = "start", domain = "a" },
+    { op = "start", domain = "b" },%s
+]
+"""
+    for more, due in (
+        ("", 50.0),
+        ('{ op = "join", master = "a", member = "c" }', 50.0),
+        ('{ op = "join", master = "b", member = "c" }', None),
+        ('{ op = "cap", domain = "b", cap = 90 }', None),
+        ('{ op = "cap", domain = "c", cap = 90 }', 50.0),
+        ('{ op = "weight", domain = "b", weight = 768 }', 25.0),
+        ('{ op = "pause", domain = "b" }', 100.0),
+    ):
+        what = scenario.parse(text % more, Path("due.toml"))
+        assert oracle.due(what, CREDIT, what.phases[0], "a") == due, more
+
+
 def use(cpu_ns: int | None) -> DomainUse:
     """A domain in a sample."""
     return DomainUse("a", 1, cpu_ns, "running", 0, ())
@@ -329,6 +367,23 @@ def test_stats_of_who_sleeps() -> None:
 
     assert failed(-20) == set()
     assert failed(1) == {"b: no more periods than the group"}
+
+
+def test_sides() -> None:
+    """Where more is allowed on one side, the check has both, and the reason says both."""
+    apart = """do = [
+    { op = "leave", master = "a", member = "b" },
+    { op = "join", master = "a", member = "b", at = "50ms" },
+]"""
+    judgement = judged(
+        lambda raw: add_cpu(raw, "p/1", "b", 90_000_000), what=grouped(apart, '"E3.steady"')
+    )
+    (check,) = [c for c in judgement.checks if c.clause == "E3.steady"]
+    assert check.below is not None
+    outside = 50_000_000 + 1_000  # the operations take a microsecond each
+    assert (check.tolerance - check.below) * check.span_ns / 100 == pytest.approx(outside, abs=2e3)
+    said = judgement.reason
+    assert f"+ {check.tolerance:.3f} - {check.below:.3f} (E3" in said
 
 
 def test_words() -> None:
