@@ -36,9 +36,14 @@ TEST_F(Records, Hello) {
 
 TEST_F(Records, SmallOnes) {
   records.ready(1);
-  records.domain(
-      {.name = "a", .image = "burner-pv", .vcpus = 2, .affinity = {}, .peer = {}, .label = {}, .stub_of = {}}, 3,
-      {.cap_percent = 10, .weight = 256});
+  records.domain({.name = "a",
+                  .image = "burner-pv",
+                  .vcpus = 2,
+                  .affinity = {},
+                  .peer = {},
+                  .label = {},
+                  .stub_of = {}},
+                 3, {.cap_percent = 10, .weight = 256});
   records.scenario("x", 18446744073709551615ULL);
   records.end();
   EXPECT_EQ(

@@ -71,8 +71,8 @@ OWN = "usage_ns"
 # hypercalls included (pv 2700 to 6600; pvh 11 200 to 21 500, a pair 29 000 to 41 000).
 SWITCH_INSTRUCTIONS = {"pv": 7_000, "pvh": 16_000, "hvm": 16_000}
 WAIT_INSTRUCTIONS = {"pv": 7_000, "pvh": 45_000, "hvm": 45_000}
-# As WAIT_INSTRUCTIONS, of a device model: it wakes another domain's vCPU, and the pCPU goes from a PV
-# guest to a hardware-virtualised one and back (measured: 8000 to 10 600).
+# As WAIT_INSTRUCTIONS, of a device model: it wakes another domain's vCPU, and the pCPU goes from a
+# PV guest to a hardware-virtualised one and back (measured: 8000 to 10 600).
 DEVICE_INSTRUCTIONS = 14_000
 # How often a gap may be too short to be seen by the guest (measured: less than half of that).
 UNSEEN_EVERY_NS = 100 * _MS
