@@ -525,18 +525,19 @@ def _list(value: Any) -> bool:
 
 
 def _substitute(value: Any, values: Mapping[str, int], key: KeyPath, source: _Source) -> Any:
-    """A copy, in which a text that is ``$name`` is that name's value."""
+    """A copy, in which ``$name`` is that name's value, and ``$name us`` a time of so many."""
     if isinstance(value, dict):
         return {k: _substitute(v, values, (*key, k), source) for k, v in value.items()}
     if isinstance(value, list):
         return [_substitute(v, values, (*key, k), source) for k, v in enumerate(value)]
     if isinstance(value, str) and value.startswith("$"):
-        if value[1:] not in values:
+        name, _, unit = value[1:].partition(" ")
+        if name not in values:
             known = ", ".join(values) or "none"
             raise source.error(
-                key, f"nothing called {value[1:]} varies", f"add it to [vary]; there are: {known}"
+                key, f"nothing called {name} varies", f"add it to [vary]; there are: {known}"
             )
-        return values[value[1:]]
+        return f"{values[name]} {unit}" if unit else values[name]
     return value
 
 

@@ -287,3 +287,14 @@ def test_records_refused(change: dict[str, Any], words: str) -> None:
     pages(raw)[-1].update(change)
     with pytest.raises(RecordError, match=words):
         records.parse(synthetic.lines(raw).splitlines())
+
+
+def test_a_time_that_varies() -> None:
+    """``$cost us`` is a time; without its unit it is none."""
+    text = (STUB % ("IO.intact", "")).replace('"400us"', '"$cost us"')
+    text = text.replace("[[domain]]", "[vary]\ncost = [100, 300]\n[[domain]]", 1)
+    what = scenario.parse(text, Path("stub.toml"))
+    costs = [what.of(dims).domains[1].parameters["cost_ns"] for dims in what.matrix()]
+    assert costs == [100_000, 300_000]
+    with pytest.raises(ScenarioError, match="does not fit|is not string"):
+        scenario.parse(text.replace("$cost us", "$cost"), Path("stub.toml"))
