@@ -807,7 +807,7 @@ class _Compiler:
         kind: str | None = raw.get("kind")
         if image is None:
             return kind
-        fit = [known for known in KINDS if IMAGE_OF[known] == image]
+        fit = [known for known, needs in IMAGE_OF.items() if needs == image]
         if kind is not None and kind not in fit:
             raise self._source.error(
                 ("domain", i, "kind"), f"no {workload} is of kind {kind}", f"say {fit[-1]}"

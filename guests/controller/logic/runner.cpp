@@ -226,6 +226,7 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
       entry.gone = true;
       entry.failure = GuestFailure::kNone;
       entry.guest.clear();
+      entry.device.reset();
     } else {
       entry.usage = *found;
     }
