@@ -30,6 +30,18 @@ inline long hypercall(std::uint64_t first, std::uint64_t second = 0, std::uint64
   return result;
 }
 
+template <unsigned kNumber>
+inline long hypercall4(std::uint64_t first, std::uint64_t second, std::uint64_t third,
+                       std::uint64_t fourth) {
+  long result = 0;
+  register std::uint64_t r10 asm("r10") = fourth;
+  asm volatile("call hypercall_page + %c[offset]"
+               : "=a"(result), "+D"(first), "+S"(second), "+d"(third), "+r"(r10)
+               : [offset] "i"(kNumber * 32)
+               : "rcx", "r11", "memory");
+  return result;
+}
+
 template <typename T>
 [[nodiscard]] inline std::uint64_t address(T* pointer) {
   return reinterpret_cast<std::uint64_t>(pointer);

@@ -10,12 +10,15 @@
 
 #include <cstdint>
 
+#include "nemesis/device_page.hpp"
 #include "nemesis/report_page.hpp"
 
 namespace nemesis {
 
 /// First page of the image, shared with the controller.
 extern "C" ReportPage report_page;  // NOLINT(bugprone-dynamic-static-initializers)
+/// The second, too.
+extern "C" DevicePage device_page;  // NOLINT(bugprone-dynamic-static-initializers)
 
 namespace platform {
 
@@ -31,6 +34,9 @@ void sleep_until(std::uint64_t deadline_ns);
 
 /// Blocks until there is an event on the port, and takes it.
 void wait_for(std::uint32_t port);
+
+/// Blocks until there is an event on one of the ports, and takes all that there are.
+void wait_for_any(const std::uint32_t* ports, std::uint32_t count);
 
 /// Sends an event.
 void notify(std::uint32_t port);

@@ -4,6 +4,8 @@
 //
 // No trap table is registered: a fault of ours has no handler, so Xen kills the domain as crashed,
 // and the controller sees it.
+#include "platform_pv.hpp"
+
 #include "platform_xen.hpp"
 
 extern "C" {
@@ -48,6 +50,10 @@ void start_vcpu(std::uint32_t vcpu) {
 }
 
 }  // namespace
+
+const start_info_t& start_info() {
+  return *start;
+}
 
 }  // namespace nemesis::platform
 

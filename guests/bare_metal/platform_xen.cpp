@@ -22,6 +22,7 @@ extern "C" {
                .vcpus_wanted = 0,
                .reserved = {}},
     .slots = {}};
+[[gnu::section(".device"), gnu::used]] DevicePage device_page = {};
 }
 
 namespace platform {
@@ -72,12 +73,11 @@ const GuestParameters& checked_parameters() {
   run_workload(vcpu, report_page.header.parameters, report_page.slots[vcpu]);
 }
 
-/// Blocks until the port (none: 0) has an event, or the clock reads deadline_ns (never: 0).
-void poll(std::uint32_t port, std::uint64_t deadline_ns) {
-  evtchn_port_t ports[1] = {port};
+/// Blocks until one of the ports has an event, or the clock reads deadline_ns (never: 0).
+void poll(const std::uint32_t* ports, std::uint32_t count, std::uint64_t deadline_ns) {
   sched_poll_t request{};
-  set_xen_guest_handle(request.ports, ports);
-  request.nr_ports = port != 0 ? 1 : 0;
+  set_xen_guest_handle(request.ports, const_cast<evtchn_port_t*>(ports));
+  request.nr_ports = count;
   request.timeout = deadline_ns;
   const long result = hypercall<__HYPERVISOR_sched_op>(SCHEDOP_poll, address(&request));
   if (result != 0) fail(GuestFailure::kSleep, static_cast<std::uint64_t>(result));
@@ -148,11 +148,20 @@ void add_runstate(std::uint32_t vcpu, GuestReport& report) {
 }
 
 void sleep_until(std::uint64_t deadline_ns) {
-  poll(0, deadline_ns);
+  poll(nullptr, 0, deadline_ns);
 }
 
 void wait_for(std::uint32_t port) {
-  while (!take_event(port)) poll(port, 0);
+  while (!take_event(port)) poll(&port, 1, 0);
+}
+
+void wait_for_any(const std::uint32_t* ports, std::uint32_t count) {
+  for (;;) {
+    bool taken = false;
+    for (std::uint32_t i = 0; i < count; ++i) taken = take_event(ports[i]) || taken;
+    if (taken) return;
+    poll(ports, count, 0);
+  }
 }
 
 void notify(std::uint32_t port) {

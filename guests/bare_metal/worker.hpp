@@ -55,6 +55,27 @@ class Worker {
     report();
   }
 
+  /// As wait_for(), for any of them.
+  void wait_for_any(const std::uint32_t* ports, std::uint32_t count) {
+    platform::wait_for_any(ports, count);
+    observer_.idled(platform::clock_ns(vcpu_));
+    report();
+  }
+
+  /// Work other than a chunk's was done since the last look at the clock, no more than a chunk or a
+  /// few take.
+  void look() { observer_.chunk_done(platform::clock_ns(vcpu_)); }
+
+  /// What takes its time elsewhere: it does not want to run meanwhile.
+  template <typename Call>
+  auto away(Call call) {
+    look();
+    const auto answer = call();
+    observer_.idled(platform::clock_ns(vcpu_));
+    report();
+    return answer;
+  }
+
   /// Sends an event, and waits for the answer; the time it took is reported as late.
   void ask(std::uint32_t port) {
     const std::uint64_t asked_ns = now_ns();

@@ -140,7 +140,10 @@ Result<BuiltDomain> build_domain(const BuildContext& context, const DomainSpec& 
   }
   auto report = ForeignPage::map(context.memory, domain->id(), frame, false);
   if (!report) return report.error();
-  return BuiltDomain{std::move(*domain), std::move(*report), frame};
+  const xen_pfn_t device_frame = hvm ? kDevicePfn : xc_dom_p2m(dom.get(), kDevicePfn);
+  auto device = ForeignPage::map(context.memory, domain->id(), device_frame, false);
+  if (!device) return device.error();
+  return BuiltDomain{std::move(*domain), std::move(*report), std::move(*device), frame};
 }
 
 }  // namespace nemesis

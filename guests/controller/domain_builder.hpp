@@ -43,6 +43,7 @@ class OwnedDomain {
 struct BuiltDomain {
   OwnedDomain domain;
   ForeignPage report;  ///< read-only
+  ForeignPage device;  ///< read-only
   xen_pfn_t report_frame;
 };
 

@@ -162,7 +162,12 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                                          .peer_is_remote = 0,
                                          .period_ns = spec.period_ns,
                                          .run_ns = spec.run_ns,
-                                         .phase_ns = spec.phase_ns};
+                                         .phase_ns = spec.phase_ns,
+                                         .cost_ns = spec.cost_ns,
+                                         .block_bytes = spec.block_bytes,
+                                         .malformed_every = spec.malformed_every,
+                                         .target_domain = 0,
+                                         .target_vcpus = 0};
   const auto label = sid_of(spec);
   if (!label) return label.error();
   const BuildContext context{
@@ -177,7 +182,8 @@ Result<DomainId> XenHypervisor::create(const DomainSpec& spec, std::uint64_t see
                  "domain " + spec.name + ": cap_percent " + std::to_string(spec.cap_percent) +
                      ", weight " + std::to_string(spec.weight) + ": " + status.error().what};
   }
-  domains_.emplace(id, Domain{std::move(built->report), built->report_frame, spec.vcpus, kPool0Id});
+  domains_.emplace(id, Domain{std::move(built->report), std::move(built->device),
+                              built->report_frame, spec.vcpus, kPool0Id});
   infos_.resize(std::max(infos_.size(), domains_.size() + 1));
   if (spec.affinity) status = set_affinity(id, spec.affinity);
   if (!status) {
@@ -212,14 +218,30 @@ Status XenHypervisor::connect(DomainId asks, DomainId answers) {
 }
 
 Status XenHypervisor::tell_peer(DomainId id, std::uint32_t port, DomainId owner) {
+  return change_parameters(id, [&](GuestParameters& parameters) {
+    parameters.peer_port = port;
+    parameters.peer_domain = owner;
+    parameters.peer_is_remote = id == owner ? 0 : 1;
+  });
+}
+
+Status XenHypervisor::set_target(DomainId stub, DomainId guest) {
+  const auto target = domains_.find(guest);
+  if (target == domains_.end()) return Error{ESRCH, "no domain " + std::to_string(guest)};
+  if (xc_domain_set_target(xch_.get(), stub, guest) != 0) return failure("xc_domain_set_target");
+  return change_parameters(stub, [&](GuestParameters& parameters) {
+    parameters.target_domain = guest;
+    parameters.target_vcpus = target->second.vcpus;
+  });
+}
+
+template <typename Change>
+Status XenHypervisor::change_parameters(DomainId id, Change change) {
   const auto domain = domains_.find(id);
   if (domain == domains_.end()) return Error{ESRCH, "no domain " + std::to_string(id)};
   const auto page = ForeignPage::map(memory_.get(), id, domain->second.report_frame, true);
   if (!page) return page.error();
-  GuestParameters& parameters = static_cast<ReportPage*>(page->data())->header.parameters;
-  parameters.peer_port = port;
-  parameters.peer_domain = owner;
-  parameters.peer_is_remote = id == owner ? 0 : 1;
+  change(static_cast<ReportPage*>(page->data())->header.parameters);
   return Done{};
 }
 
@@ -466,6 +488,12 @@ const ReportPage* XenHypervisor::report_page(DomainId id) {
   const auto domain = domains_.find(id);
   return domain == domains_.end() ? nullptr
                                   : static_cast<const ReportPage*>(domain->second.report.data());
+}
+
+const DevicePage* XenHypervisor::device_page(DomainId id) {
+  const auto domain = domains_.find(id);
+  return domain == domains_.end() ? nullptr
+                                  : static_cast<const DevicePage*>(domain->second.device.data());
 }
 
 }  // namespace nemesis

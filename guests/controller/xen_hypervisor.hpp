@@ -20,6 +20,7 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
                                         std::span<const std::byte> image) override;
   [[nodiscard]] Status connect(DomainId asks, DomainId answers) override;
+  [[nodiscard]] Status set_target(DomainId stub, DomainId guest) override;
   [[nodiscard]] Status pause(DomainId id) override;
   [[nodiscard]] Status unpause(DomainId id) override;
   [[nodiscard]] Status want_vcpus(DomainId id, std::uint32_t vcpus) override;
@@ -44,10 +45,12 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Status move(DomainId id, PoolId pool) override;
   [[nodiscard]] Result<std::vector<DomainUsage>> usage() override;
   [[nodiscard]] const ReportPage* report_page(DomainId id) override;
+  [[nodiscard]] const DevicePage* device_page(DomainId id) override;
 
  private:
   struct Domain {
     ForeignPage report;
+    ForeignPage device;
     xen_pfn_t report_frame;
     std::uint32_t vcpus;
     PoolId pool;
@@ -61,6 +64,8 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Status set_parameters(DomainId id, std::uint16_t cap_percent, std::uint16_t weight);
   [[nodiscard]] Result<std::uint32_t> sid_of(const DomainSpec& spec);
   [[nodiscard]] Status tell_peer(DomainId id, std::uint32_t port, DomainId owner);
+  template <typename Change>
+  [[nodiscard]] Status change_parameters(DomainId id, Change change);
   [[nodiscard]] int scheduler_of(DomainId id) const;
   [[nodiscard]] Status outcome(int result, const char* call);
   [[nodiscard]] Error failure(const char* call);

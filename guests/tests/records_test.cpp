@@ -36,9 +36,14 @@ TEST_F(Records, Hello) {
 
 TEST_F(Records, SmallOnes) {
   records.ready(1);
-  records.domain(
-      {.name = "a", .image = "burner-pv", .vcpus = 2, .affinity = {}, .peer = {}, .label = {}}, 3,
-      {.cap_percent = 10, .weight = 256});
+  records.domain({.name = "a",
+                  .image = "burner-pv",
+                  .vcpus = 2,
+                  .affinity = {},
+                  .peer = {},
+                  .label = {},
+                  .stub_of = {}},
+                 3, {.cap_percent = 10, .weight = 256});
   records.scenario("x", 18446744073709551615ULL);
   records.end();
   EXPECT_EQ(
@@ -134,6 +139,29 @@ TEST_F(Records, Sample) {
       R"("nr_throttled":14,"throttled_ns":15,"domains":[{"name":"a","domid":1,"weight":0,"usage_ns":16,)"
       R"("nr_throttled":18,"throttled_ns":19,"nr_periods":17}]}]})"
       "\n");
+}
+
+TEST_F(Records, DeviceOfASample) {
+  DevicePage device{};
+  device.format = kDeviceFormat;
+  device.counts.started = 4;
+  device.counts.worst_ns = 5000;
+  device.counts.rejected = 1;
+  add(device.latency, 1500);
+  add(device.latency, 1600);
+  add(device.latency, 5000);
+  add(device.clock_latency, 0);
+  Sample sample;
+  sample.domains = {{.name = "a", .usage = {}, .guest = {}, .device = device}};
+  records.sample(sample);
+  EXPECT_NE(
+      sink.text.find(
+          R"("device":{"started":4,"written":0,"verified":0,"corrupt":0,"lost":0,"refused":0,)"
+          R"("wrong":0,"unanswered":0,"connected":0,"clock_wrong":0,"waited_ns":0,)"
+          R"("worst_ns":5000,"accesses":0,"served":0,"rejected":1,)"
+          R"("latency":[[2048,2],[5120,1]],"clock_latency":[[1024,1]]}})"),
+      std::string::npos)
+      << sink.text;
 }
 
 }  // namespace

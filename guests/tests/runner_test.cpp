@@ -48,6 +48,9 @@ class FakeHypervisor final : public Hypervisor {
   Status connect(DomainId asks, DomainId answers) override {
     return call("connect " + std::to_string(asks) + " " + std::to_string(answers));
   }
+  Status set_target(DomainId stub, DomainId guest) override {
+    return call("set_target " + std::to_string(stub) + " " + std::to_string(guest));
+  }
   Status pause(DomainId id) override { return call("pause " + std::to_string(id)); }
   Status unpause(DomainId id) override { return call("unpause " + std::to_string(id)); }
   Status want_vcpus(DomainId id, std::uint32_t vcpus) override {
@@ -124,6 +127,11 @@ class FakeHypervisor final : public Hypervisor {
     for (const auto& [id, page] : pages)
       usage.push_back({.id = id, .cpu_ns = id * 100ULL, .state = "runnable"});
     return usage;
+  }
+  std::map<DomainId, DevicePage> devices;
+  const DevicePage* device_page(DomainId id) override {
+    const auto found = devices.find(id);
+    return found == devices.end() ? nullptr : &found->second;
   }
   const ReportPage* report_page(DomainId id) override {
     on_page();
@@ -404,6 +412,30 @@ TEST_F(RunnerTest, PeersThatCannotBeConnectedStopEverything) {
   const auto runner = Runner::create(scenario, images, hypervisor, clock, records);
   ASSERT_FALSE(runner);
   EXPECT_EQ(runner.error().errnum, ENOSPC);
+}
+
+TEST_F(RunnerTest, AStubIsGivenItsTarget) {
+  scenario.domains[1].stub_of = scenario.domains[0].name;
+  scenario.timeline = {op(0, OpKind::kEnd)};
+  ASSERT_TRUE(Runner::create(scenario, images, hypervisor, clock, records));
+  EXPECT_EQ(hypervisor.calls.back(), "set_target 2 1");
+  hypervisor.refusals["set_target 4 3"] = EPERM;
+  const auto refused = Runner::create(scenario, images, hypervisor, clock, records);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().errnum, EPERM);
+}
+
+TEST_F(RunnerTest, ADevicePageIsReadWhereItIsInUse) {
+  scenario.timeline = {op(0, OpKind::kSample), op(0, OpKind::kEnd)};
+  auto runner = Runner::create(scenario, images, hypervisor, clock, records);
+  ASSERT_TRUE(runner);
+  hypervisor.devices[1].counts.started = 7;
+  hypervisor.devices[2].counts.started = 8;
+  hypervisor.devices[2].format = kDeviceFormat;
+  runner->run();
+  const Json sample = last();
+  EXPECT_FALSE(sample["domains"][1].contains("device"));
+  EXPECT_EQ(sample["domains"][2]["device"]["started"], 8);
 }
 
 TEST_F(RunnerTest, MissingImageStopsEverything) {

@@ -44,6 +44,26 @@ Json good() {
       {"t_ns": 9, "op": "end"}]})");
 }
 
+TEST(Scenario, OfADevice) {
+  Json json = good();
+  json["domains"][0]["kind"] = "hvm";
+  json["domains"][0]["guest"]["malformed_every"] = 7;
+  json["domains"][1]["stub_of"] = "master";
+  json["domains"][1]["guest"]["cost_ns"] = 20000;
+  json["domains"][1]["guest"]["block_bytes"] = 4096;
+  const auto scenario = parse_scenario(json.dump());
+  ASSERT_TRUE(scenario) << scenario.error().what;
+  EXPECT_EQ(scenario->domains[0].malformed_every, 7U);
+  EXPECT_EQ(scenario->domains[0].stub_of, "");
+  EXPECT_EQ(scenario->domains[1].stub_of, "master");
+  EXPECT_EQ(scenario->domains[1].cost_ns, 20000U);
+  EXPECT_EQ(scenario->domains[1].block_bytes, 4096U);
+  json["domains"][1]["kind"] = "pvh";
+  const auto refused = parse_scenario(json.dump());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what.find("domains[1].kind"), std::string::npos);
+}
+
 TEST(Scenario, EveryOpAndKeyIsRead) {
   const auto scenario = parse_scenario(good().dump());
   ASSERT_TRUE(scenario) << scenario.error().what;
@@ -127,6 +147,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"/domains/1/name", "\"master\"", "domains[1].name"},
         BadCase{"/domains/0/kind", "\"vm\"", "domains[0].kind"},
         BadCase{"/domains/0/peer", "\"second\"", "domains[0].peer"},
+        BadCase{"/domains/0/stub_of", "\"second\"", "domains[0].stub_of"},
+        BadCase{"/domains/1/stub_of", "\"\"", "domains[1].stub_of"},
+        BadCase{"/domains/1/guest/cost_ns", "-1", "domains[1].guest.cost_ns"},
+        BadCase{"/domains/1/guest/block_bytes", "4097", "domains[1].guest.block_bytes"},
+        BadCase{"/domains/1/guest/malformed_every", "\"x\"", "domains[1].guest.malformed_every"},
         BadCase{"/domains/0/peer", "1", "domains[0].peer"},
         BadCase{"/domains/0/label", "1", "domains[0].label"},
         BadCase{"/domains/0/image", "\"\"", "domains[0].image"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -91,6 +91,37 @@ class Guest:
 
 
 @dataclass(frozen=True)
+class Device:
+    """What a device's driver, or its device model, has seen (nemesis/device_page.hpp).
+
+    Histograms: pairs of where a bucket ends, in ns, and how many are in it.
+    """
+
+    started: int
+    written: int
+    verified: int
+    corrupt: int
+    lost: int
+    refused: int
+    wrong: int
+    unanswered: int
+    connected: int
+    clock_wrong: int
+    waited_ns: int
+    worst_ns: int
+    accesses: int
+    served: int
+    rejected: int
+    latency: tuple[tuple[int, int], ...]
+    clock_latency: tuple[tuple[int, int], ...]
+
+    @property
+    def answered(self) -> int:
+        """Requests that are over, whatever came of them."""
+        return sum(count for _, count in (*self.latency, *self.clock_latency))
+
+
+@dataclass(frozen=True)
 class DomainUse:
     """A domain at a sample; ``cpu_ns`` is None when it is gone."""
 
@@ -100,6 +131,7 @@ class DomainUse:
     state: str
     guest_failure: int
     guest: tuple[Guest, ...]
+    device: Device | None = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +249,15 @@ class _Fields:
             raise RecordError(f"{self._where}: {key} is not a list")
         return [_Fields(item, f"{self._where}.{key}[{i}]") for i, item in enumerate(value)]
 
+    def histogram(self, key: str) -> tuple[tuple[int, int], ...]:
+        value = self._take(key)
+        pairs = []
+        for pair in value if isinstance(value, list) else [None]:
+            if not (isinstance(pair, list) and [type(x) for x in pair] == [int, int]):
+                raise RecordError(f"{self._where}: {key} is not a list of pairs of whole numbers")
+            pairs.append((pair[0], pair[1]))
+        return tuple(pairs)
+
     def part(self, key: str) -> _Fields:
         return _Fields(self._take(key), f"{self._where}.{key}")
 
@@ -315,6 +356,7 @@ def _sample(f: _Fields) -> Sample:
             d.text("state"),
             d.integer("guest_failure", 0),
             tuple(_guest(g) for g in d.items("guest")),
+            _device(d.part("device")) if d.has("device") else None,
         )
         d.done()
         domains[use.name] = use
@@ -341,6 +383,16 @@ def _guest(f: _Fields) -> Guest:
     )
     f.done()
     return guest
+
+
+def _device(f: _Fields) -> Device:
+    names = [one.name for one in fields(Device)]
+    counts = {name: f.integer(name) for name in names if not name.endswith("latency")}
+    device = Device(
+        **counts, latency=f.histogram("latency"), clock_latency=f.histogram("clock_latency")
+    )
+    f.done()
+    return device
 
 
 def _group(f: _Fields) -> GroupUse:

@@ -25,7 +25,11 @@ _HEADINGS = (
     *("scheduler", "pCPUs", "phase", "domains", "cap %", "share %", "error %", "worst %"),
     *("split", "stock %", "verdict"),
 )
-_LEFT = frozenset({"scheduler", "phase", "domains", "split", "verdict"})
+_DEVICE_HEADINGS = (
+    *("scheduler", "pCPUs", "phase", "driver", "requests", "per s"),
+    *("median us", "p99 us", "worst us", "wrong"),
+)
+_LEFT = frozenset({"scheduler", "phase", "domains", "driver", "split", "verdict"})
 
 
 def table(cases: Sequence[tuple[Case, Case | None]]) -> str:
@@ -35,10 +39,12 @@ def table(cases: Sequence[tuple[Case, Case | None]]) -> str:
     """
     lines: list[tuple[str, ...]] = [_HEADINGS]
     for case, reference in cases:
-        stock = {} if reference is None else {r.phase: r for r in reference.judgement.rows}
+        stock = (
+            {} if reference is None else {(r.phase, r.domains): r for r in reference.judgement.rows}
+        )
         dims = case.dims
         for row in case.judgement.rows:
-            beside = stock.get(row.phase)
+            beside = stock.get((row.phase, row.domains))
             lines.append(
                 (
                     dims.scheduler,
@@ -57,7 +63,37 @@ def table(cases: Sequence[tuple[Case, Case | None]]) -> str:
         if not case.judgement.rows:
             row_word = case.judgement.verdict.word
             lines.append((dims.scheduler, str(dims.pcpus), *[""] * 8, row_word))
-    return _aligned(lines)
+    return "\n\n".join([_aligned(lines), *_devices(cases)])
+
+
+def _devices(cases: Sequence[tuple[Case, Case | None]]) -> list[str]:
+    """A table of what devices did, where there are any: a phase and driver a line.
+
+    Latencies are those of requests for blocks, in us, each where its bucket ends (1/16 wide).
+    """
+    lines: list[tuple[str, ...]] = [_DEVICE_HEADINGS]
+    for case, _ in cases:
+        dims = case.dims
+        told: set[tuple[str, str]] = set()
+        for row in case.judgement.rows:
+            for name, seen in row.traffic.items():
+                if (row.phase, name) in told:
+                    continue
+                told.add((row.phase, name))
+                latencies = (seen.median_ns, seen.p99_ns, seen.worst_ns)
+                lines.append(
+                    (
+                        dims.scheduler,
+                        str(dims.pcpus),
+                        row.phase,
+                        name,
+                        str(seen.requests),
+                        f"{seen.per_s:.1f}",
+                        *("-" if ns is None else f"{ns / 1e3:.0f}" for ns in latencies),
+                        str(seen.wrong),
+                    )
+                )
+    return [_aligned(lines)] if len(lines) > 1 else []
 
 
 def _signed(value: float | None) -> str:
@@ -74,7 +110,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
     for line in lines:
         cells = [
             cell.ljust(width) if heading in _LEFT else cell.rjust(width)
-            for cell, width, heading in zip(line, widths, _HEADINGS)
+            for cell, width, heading in zip(line, widths, lines[0])
         ]
         out.append("  ".join(cells).rstrip())
     out.insert(1, "  ".join("-" * width for width in widths))

@@ -48,6 +48,12 @@ NEEDED = {
     "lockstep": ("run",),
     "yielder": ("run",),
 }
+# A device model, and the driver of its device: keys of guest that only they have.
+STUB, DRIVER = "device_model", "disk"
+DEVICE_KEYS = {"cost": STUB, "block": STUB, "malformed": DRIVER}
+DEFAULT_BLOCK = 512
+# kMmio of nemesis/disk.hpp: no memory there.
+DRIVER_MAX_KIB = 512 * 1024
 # The longest turn of a pCPU in QEMU's one instruction stream (SLICE_US of qemu.py).
 CHUNK_TURN_NS = 200_000
 # Of an iteration of a chunk, measured.
@@ -97,6 +103,7 @@ class Domain:
     parameters: Mapping[str, int]
     peer: str | None = None
     label: str | None = None
+    stub_of: str | None = None
 
     def image(self, kind: str) -> str:
         """Name of the guest binary among the build's artifacts; an HVM guest is a PVH one's."""
@@ -113,6 +120,7 @@ class Expectation:
     tolerance: float | None = None
     reason: str | None = None
     like: str | None = None
+    least: int | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +257,7 @@ class Phase:
     settle_ns: int
     steps: tuple[Step, ...]
     show: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
     expect: tuple[Expectation, ...]
     before: State
     state: State
@@ -332,6 +341,7 @@ class Scenario:
                     "guest": {**looks(dims), **d.parameters},
                     "peer": d.peer,
                     "label": d.label,
+                    **({} if d.stub_of is None else {"stub_of": d.stub_of}),
                 }
                 for d in self.domains
             ],
@@ -352,9 +362,11 @@ def looks(dims: Dims) -> dict[str, int]:
     }
 
 
-def workloads() -> list[str]:
-    """What there is, by name."""
-    return sorted(path.stem for path in WORKLOADS.glob("*.cpp"))
+def workloads() -> dict[str, str | None]:
+    """What there is, by name: the one kind of image that it is for, or None where it is for any."""
+    found: dict[str, str | None] = {path.stem: None for path in WORKLOADS.glob("*.cpp")}
+    found |= {path.stem: path.parent.name for path in WORKLOADS.glob("*/*.cpp")}
+    return dict(sorted(found.items()))
 
 
 def find(name: str, folder: Path) -> Path:
@@ -513,18 +525,19 @@ def _list(value: Any) -> bool:
 
 
 def _substitute(value: Any, values: Mapping[str, int], key: KeyPath, source: _Source) -> Any:
-    """A copy, in which a text that is ``$name`` is that name's value."""
+    """A copy, in which ``$name`` is that name's value, and ``$name us`` a time of so many."""
     if isinstance(value, dict):
         return {k: _substitute(v, values, (*key, k), source) for k, v in value.items()}
     if isinstance(value, list):
         return [_substitute(v, values, (*key, k), source) for k, v in enumerate(value)]
     if isinstance(value, str) and value.startswith("$"):
-        if value[1:] not in values:
+        name, _, unit = value[1:].partition(" ")
+        if name not in values:
             known = ", ".join(values) or "none"
             raise source.error(
-                key, f"nothing called {value[1:]} varies", f"add it to [vary]; there are: {known}"
+                key, f"nothing called {name} varies", f"add it to [vary]; there are: {known}"
             )
-        return values[value[1:]]
+        return f"{values[name]} {unit}" if unit else values[name]
     return value
 
 
@@ -764,7 +777,7 @@ class _Compiler:
         affinity = raw.get("affinity")
         self._check_pcpus(("domain", i, "affinity"), affinity or [])
         memory = raw.get("memory", "8M")
-        workload = raw.get("workload", "burner")
+        workload = raw.get("workload", STUB if "stub_of" in raw else "burner")
         known = workloads()
         if workload not in known:
             raise self._source.error(
@@ -772,24 +785,64 @@ class _Compiler:
                 f"no workload {workload}",
                 f"there are {', '.join(known)}; a new one is a file in {WORKLOADS.name}/",
             )
+        kind = self._kind(i, raw, workload, known[workload])
+        self._check_device(i, raw, workload, int(memory[:-1]) * _UNIT_KIB[memory[-1]])
         return Domain(
             name=name,
-            kind=raw.get("kind"),
+            kind=kind,
             vcpus=vcpus,
             memory_kib=int(memory[:-1]) * _UNIT_KIB[memory[-1]],
             cap_percent=raw.get("cap", 0),
             weight=raw.get("weight", 256),
             affinity=None if affinity is None else tuple(affinity),
             workload=workload,
-            parameters=self._guest(i, raw),
-            peer=self._peer(i, raw),
             label=raw.get("label"),
+            parameters=self._guest(i, raw, workload),
+            peer=self._other(i, raw, "peer"),
+            stub_of=self._other(i, raw, "stub_of"),
         )
 
-    def _guest(self, i: int, raw: Mapping[str, Any]) -> dict[str, int]:
+    def _kind(self, i: int, raw: Mapping[str, Any], workload: str, image: str | None) -> str | None:
+        """The domain's own kind; a workload that is for one image alone says it where it must."""
+        kind: str | None = raw.get("kind")
+        if image is None:
+            return kind
+        fit = [known for known, needs in IMAGE_OF.items() if needs == image]
+        if kind is not None and kind not in fit:
+            raise self._source.error(
+                ("domain", i, "kind"), f"no {workload} is of kind {kind}", f"say {fit[-1]}"
+            )
+        return kind or fit[-1]
+
+    def _check_device(self, i: int, raw: Mapping[str, Any], workload: str, memory_kib: int) -> None:
+        """A stub domain is a device model, its target a driver; each has what only it can have."""
+        if (workload == STUB) != ("stub_of" in raw):
+            raise self._source.error(
+                ("domain", i), f"a {STUB}, and only that, has a stub_of", "give both, or neither"
+            )
+        for name, owner in DEVICE_KEYS.items():
+            if name in raw.get("guest", {}) and workload != owner:
+                raise self._source.error(
+                    ("domain", i, "guest", name), f"no {workload} has it", f"it is a {owner}'s"
+                )
+        if workload == STUB and raw.get("vcpus", 1) != 1:
+            raise self._source.error(("domain", i, "vcpus"), f"a {STUB} has one", "drop it")
+        if workload == DRIVER and memory_kib >= DRIVER_MAX_KIB:
+            raise self._source.error(
+                ("domain", i, "memory"), "its device is within its memory", "stay below 512M"
+            )
+        if "stub_of" in raw:
+            targets = [d for d in self._raw["domain"][:i] if d["name"] == raw["stub_of"]]
+            if targets and targets[0].get("workload") != DRIVER:
+                raise self._source.error(
+                    ("domain", i, "stub_of"),
+                    f"{raw['stub_of']} asks for no device",
+                    f'give it workload = "{DRIVER}"',
+                )
+
+    def _guest(self, i: int, raw: Mapping[str, Any], workload: str) -> dict[str, int]:
         """What the guest is told: times in ns."""
         given = raw.get("guest", {})
-        workload = raw.get("workload", "burner")
         needed = NEEDED.get(workload, ())
         for name in needed:
             if name not in given:
@@ -811,6 +864,11 @@ class _Compiler:
                 f"{name}_ns": time_ns(given.get(name, "0ns")) for name in ("period", "run", "phase")
             },
         }
+        if workload == STUB:
+            told["cost_ns"] = time_ns(given.get("cost", "0ns"))
+            told["block_bytes"] = given.get("block", DEFAULT_BLOCK)
+        if workload == DRIVER:
+            told["malformed_every"] = given.get("malformed", 0)
         for shift, pcpus in itertools.product(sorted(self._shifts), sorted(self._pcpus)):
             sight = {**looks(Dims("", pcpus, "", shift, 1)), **told}
             chunk_ns = sight["chunk_iterations"] * CHUNK_INSTRUCTIONS * (1 << shift)
@@ -828,16 +886,16 @@ class _Compiler:
             )
         return told
 
-    def _peer(self, i: int, raw: Mapping[str, Any]) -> str | None:
-        """A domain before it, of the same workload."""
-        peer: str | None = raw.get("peer")
-        if peer is not None:
+    def _other(self, i: int, raw: Mapping[str, Any], role: str) -> str | None:
+        """A domain before it."""
+        other: str | None = raw.get(role)
+        if other is not None:
             known = [d["name"] for d in self._raw["domain"][:i]]
-            if peer not in known:
+            if other not in known:
                 raise self._source.error(
-                    ("domain", i, "peer"), f"no domain {peer} before this one", "name one above it"
+                    ("domain", i, role), f"no domain {other} before this one", "name one above it"
                 )
-        return peer
+        return other
 
     def _phase(self, i: int, raw: Mapping[str, Any], start_ns: int, state: State) -> Phase:
         top = self._raw
@@ -874,8 +932,11 @@ class _Compiler:
         settled_ns = start_ns + at_ns + settle_ns
         earlier = [other["name"] for other in top["phase"][:i]]
         show = tuple(raw.get("show", ()))
-        for k, name in enumerate(show):
+        for name in show:
             self._check_name(("phase", i, "show"), name)
+        rows = tuple(tuple(row) for row in raw.get("rows", [show] if show else []))
+        for name in itertools.chain(*rows):
+            self._check_name(("phase", i, "rows"), name)
         expect = tuple(
             self._expectation(("phase", i, "expect", k), e, show, state, earlier)
             for k, e in enumerate(raw.get("expect", []))
@@ -890,6 +951,7 @@ class _Compiler:
             settle_ns=settle_ns,
             steps=tuple(steps),
             show=show,
+            rows=rows,
             expect=expect,
             before=before,
             state=state,
@@ -971,7 +1033,13 @@ class _Compiler:
             self._check_name((*key, "domains"), name)
         clause = raw["clause"]
         group = state.group_of(domains[0])
-        if clause != "share":
+        if clause.startswith("IO."):
+            drivers = [d["name"] for d in self._raw["domain"] if d.get("workload") == DRIVER]
+            if len(domains) != 1 or domains[0] not in drivers:
+                raise self._source.error(
+                    key, f"{clause} judges a {DRIVER}", "give it domains = [that one]"
+                )
+        elif clause != "share":
             if set(group) != set(domains):
                 raise self._source.error(
                     key,
@@ -986,11 +1054,12 @@ class _Compiler:
                 raise self._source.error(
                     key, "E4.even of a group with weights inside", 'say clause = "E4.weighted"'
                 )
-        if clause == "E2.weight" and raw["like"] not in earlier:
+        if clause in ("E2.weight", "IO.local") and raw["like"] not in earlier:
+            what = f"{group[0]} is alone" if clause == "E2.weight" else "there are no requests"
             raise self._source.error(
                 (*key, "like"),
                 f"no phase {raw['like']} before this one",
-                f"name the phase in which {group[0]} is alone",
+                f"name the phase in which {what}",
             )
         return Expectation(
             clause=clause,
@@ -999,6 +1068,7 @@ class _Compiler:
             tolerance=raw.get("tolerance"),
             reason=raw.get("reason"),
             like=raw.get("like"),
+            least=raw.get("least"),
         )
 
     def _check_name(self, key: KeyPath, name: str) -> None:

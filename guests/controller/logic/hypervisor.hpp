@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "nemesis/device_page.hpp"
 #include "nemesis/report_page.hpp"
 #include "result.hpp"
 #include "scenario.hpp"
@@ -90,6 +91,8 @@ class Hypervisor {
                                                 std::span<const std::byte> image) = 0;
   /// An event channel between two domains that have not run yet, told to their guests.
   [[nodiscard]] virtual Status connect(DomainId asks, DomainId answers) = 0;
+  /// Makes a domain that has not run yet privileged over a hardware-virtualised one, and tells it.
+  [[nodiscard]] virtual Status set_target(DomainId stub, DomainId guest) = 0;
   [[nodiscard]] virtual Status pause(DomainId id) = 0;
   [[nodiscard]] virtual Status unpause(DomainId id) = 0;
   /// The guest is told, and brings vCPUs up and down by itself.
@@ -129,6 +132,8 @@ class Hypervisor {
   [[nodiscard]] virtual Result<std::vector<DomainUsage>> usage() = 0;
   /// The page of a domain that create() made and destroy() has not taken away; else null.
   [[nodiscard]] virtual const ReportPage* report_page(DomainId id) = 0;
+  /// The page behind it, of the same domains.
+  [[nodiscard]] virtual const DevicePage* device_page(DomainId id) = 0;
 };
 
 }  // namespace nemesis

@@ -37,6 +37,36 @@ Json to_json(const GuestReport& report) {
             {"offline_ns", report.runstate_ns[3]}}}};
 }
 
+/// The buckets that have something: where each ends, and how many there are in it.
+Json to_json(const std::uint32_t (&histogram)[kLatencyBuckets]) {
+  Json json = Json::array();
+  for (std::size_t i = 0; i < kLatencyBuckets; ++i) {
+    if (histogram[i] != 0) json.push_back({bucket_end_ns(i), histogram[i]});
+  }
+  return json;
+}
+
+Json to_json(const DevicePage& device) {
+  const DeviceCounts& counts = device.counts;
+  return {{"started", counts.started},
+          {"written", counts.written},
+          {"verified", counts.verified},
+          {"corrupt", counts.corrupt},
+          {"lost", counts.lost},
+          {"refused", counts.refused},
+          {"wrong", counts.wrong},
+          {"unanswered", counts.unanswered},
+          {"connected", counts.connected},
+          {"clock_wrong", counts.clock_wrong},
+          {"waited_ns", counts.waited_ns},
+          {"worst_ns", counts.worst_ns},
+          {"accesses", counts.accesses},
+          {"served", counts.served},
+          {"rejected", counts.rejected},
+          {"latency", to_json(device.latency)},
+          {"clock_latency", to_json(device.clock_latency)}};
+}
+
 Json to_json(const DomainSample& domain) {
   Json json = {{"name", domain.name}, {"domid", domain.usage.id}};
   if (domain.gone) {
@@ -51,6 +81,7 @@ Json to_json(const DomainSample& domain) {
   }
   json["guest"] = Json::array();
   for (const GuestReport& report : domain.guest) json["guest"].push_back(to_json(report));
+  if (domain.device) json["device"] = to_json(*domain.device);
   return json;
 }
 

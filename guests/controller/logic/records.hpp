@@ -34,7 +34,8 @@ struct DomainSample {
   DomainUsage usage;
   bool gone = false;  ///< Xen knows it no longer: usage means nothing
   GuestFailure failure = GuestFailure::kNone;
-  std::vector<GuestReport> guest;  ///< a vCPU each
+  std::vector<GuestReport> guest;                   ///< a vCPU each
+  std::optional<DevicePage> device = std::nullopt;  ///< of one that has, or is, a device
 };
 
 struct GroupSample {

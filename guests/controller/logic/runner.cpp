@@ -52,6 +52,10 @@ Result<Runner> Runner::create(const Scenario& scenario, const ImageSource& image
       const Status status = hypervisor.connect(*id, runner.id_of(spec.peer));
       if (!status) return status.error();
     }
+    if (!spec.stub_of.empty()) {
+      const Status status = hypervisor.set_target(*id, runner.id_of(spec.stub_of));
+      if (!status) return status.error();
+    }
     records.domain(spec, *id, *parameters);
   }
   return runner;
@@ -222,6 +226,7 @@ void Runner::take_sample(std::size_t index, const std::string& label) {
       entry.gone = true;
       entry.failure = GuestFailure::kNone;
       entry.guest.clear();
+      entry.device.reset();
     } else {
       entry.usage = *found;
     }
@@ -242,6 +247,8 @@ void Runner::observe_guest(const Domain& domain, DomainSample& sample) {
     }
     sample.guest.push_back(report);
   }
+  const DevicePage* device = hypervisor_->device_page(domain.id);
+  if (device != nullptr && device->format == kDeviceFormat) sample.device = *device;
 }
 
 // The parser let no other name pass.

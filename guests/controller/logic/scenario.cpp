@@ -8,7 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <tuple>
+#include <utility>
 
 #include "nemesis/report_page.hpp"
 
@@ -34,6 +34,7 @@ constexpr std::uint64_t kMinMemoryKib = 4096;
 constexpr std::uint64_t kMaxMemoryKib = 1'048'576;
 constexpr std::uint64_t kMaxPcpus = 4096;
 constexpr std::uint64_t kMaxRoom = 64;
+constexpr std::uint64_t kMaxBlockBytes = 4096;
 constexpr std::uint64_t kMaxTimeNs = 1'000'000'000'000'000;  // 11 days
 
 /// First error wins; everything after it is skipped.
@@ -142,7 +143,7 @@ class Object {
 DomainSpec parse_domain(const Json& json, const std::string& path, Checker& checker) {
   const Object object(json, path, checker);
   object.only({"name", "kind", "image", "vcpus", "memory_kib", "cap_percent", "weight", "affinity",
-               "guest", "peer", "label"});
+               "guest", "peer", "label", "stub_of"});
   DomainSpec domain;
   domain.name = object.text("name");
   if (domain.name == kDom0Name) checker.fail(object.key("name"), "dom0 is there already");
@@ -168,14 +169,27 @@ DomainSpec parse_domain(const Json& json, const std::string& path, Checker& chec
   if (const Json* label = object.find("label"); label != nullptr && !label->is_null()) {
     domain.label = object.text("label");
   }
+  if (json.contains("stub_of")) {
+    domain.stub_of = object.text("stub_of");
+    if (domain.kind != DomainKind::kPv) checker.fail(object.key("kind"), "of a stub is \"pv\"");
+  }
   if (const Json* guest = object.find("guest")) {
     const Object parameters(*guest, object.key("guest"), checker);
-    parameters.only({"gap_threshold_ns", "chunk_iterations", "period_ns", "run_ns", "phase_ns"});
+    parameters.only({"gap_threshold_ns", "chunk_iterations", "period_ns", "run_ns", "phase_ns",
+                     "cost_ns", "block_bytes", "malformed_every"});
     domain.gap_threshold_ns = parameters.integer("gap_threshold_ns", 1, kMaxTimeNs);
     domain.chunk_iterations = parameters.integer("chunk_iterations", 1, kMaxTimeNs);
     domain.period_ns = parameters.integer("period_ns", 0, kMaxTimeNs);
     domain.run_ns = parameters.integer("run_ns", 0, kMaxTimeNs);
     domain.phase_ns = parameters.integer("phase_ns", 0, kMaxTimeNs);
+    // Of a device, where there is one.
+    if (guest->contains("cost_ns")) domain.cost_ns = parameters.integer("cost_ns", 0, kMaxTimeNs);
+    if (guest->contains("block_bytes")) {
+      domain.block_bytes = parameters.number<std::uint32_t>("block_bytes", 0, kMaxBlockBytes);
+    }
+    if (guest->contains("malformed_every")) {
+      domain.malformed_every = parameters.number<std::uint32_t>("malformed_every", 0);
+    }
   }
   return domain;
 }
@@ -373,9 +387,14 @@ Result<Scenario> parse_scenario(std::string_view json) {
   for (const Json& domain : object.array("domains")) {
     const std::string path = "domains[" + std::to_string(scenario.domains.size()) + "]";
     scenario.domains.push_back(parse_domain(domain, path, checker));
-    const auto& [name, peer] = std::tie(scenario.domains.back().name, scenario.domains.back().peer);
-    if (!peer.empty() && names.count(peer) == 0) {
-      checker.fail(path + ".peer", "no domain before it is named \"" + peer + "\"");
+    const DomainSpec& added = scenario.domains.back();
+    const std::string& name = added.name;
+    const std::pair<const char*, const std::string*> others[] = {{".peer", &added.peer},
+                                                                 {".stub_of", &added.stub_of}};
+    for (const auto& [key, other] : others) {
+      if (!other->empty() && names.count(*other) == 0) {
+        checker.fail(path + key, "no domain before it is named \"" + *other + "\"");
+      }
     }
     if (!names.insert(name).second) checker.fail(path + ".name", "\"" + name + "\" is taken");
   }

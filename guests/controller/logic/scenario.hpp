@@ -44,8 +44,12 @@ struct DomainSpec {
   std::uint64_t period_ns = 0;
   std::uint64_t run_ns = 0;
   std::uint64_t phase_ns = 0;
-  std::string peer;   ///< a domain before it, that answers it by event channel; may be empty
-  std::string label;  ///< of Xen's access control (FLASK); empty: the usual one, if there is any
+  std::uint64_t cost_ns = 0;
+  std::uint32_t block_bytes = 0;
+  std::uint32_t malformed_every = 0;
+  std::string peer;     ///< a domain before it, that answers it by event channel; may be empty
+  std::string label;    ///< of Xen's access control (FLASK); empty: the usual one, if there is any
+  std::string stub_of;  ///< a domain before it, whose devices it emulates; may be empty
 };
 
 enum class OpKind {

@@ -37,6 +37,7 @@ enum class GuestFailure : std::uint32_t {
   kPeer,        ///< detail: the hypercall's result
   kSleep,       ///< detail: the hypercall's result
   kPermitted,   ///< detail: the hypercall's result, which should have been EPERM
+  kTarget,      ///< a stub domain's; detail: the hypercall's result
 };
 
 struct GuestParameters {
@@ -52,6 +53,12 @@ struct GuestParameters {
   std::uint64_t period_ns;
   std::uint64_t run_ns;
   std::uint64_t phase_ns;
+  // Of a device: its model's, and its driver's.
+  std::uint64_t cost_ns;          ///< CPU time that a request costs the model
+  std::uint32_t block_bytes;      ///< of the model's disk
+  std::uint32_t malformed_every;  ///< the driver's: one request in so many is; 0: none
+  std::uint32_t target_domain;    ///< a stub domain's
+  std::uint32_t target_vcpus;     ///< 0: it is no stub domain
 };
 
 /// What one vCPU says of itself.  All times in ns of its own clock (pvclock), which no accounting
@@ -87,7 +94,7 @@ struct ReportHeader {
   std::uint64_t failure_detail;
   GuestParameters parameters;
   std::uint32_t vcpus_wanted;  ///< the controller's, at any time: how many are to be up; 0: all
-  std::uint8_t reserved[164];
+  std::uint8_t reserved[140];
 };
 
 struct ReportPage {
@@ -95,7 +102,7 @@ struct ReportPage {
   ReportSlot slots[kMaxGuestVcpus];
 };
 
-static_assert(sizeof(GuestParameters) == 64);
+static_assert(sizeof(GuestParameters) == 88);
 static_assert(sizeof(GuestReport) == 112 && kReportWords <= kHalfWords);
 static_assert(sizeof(ReportSlot) == 256);
 static_assert(sizeof(ReportHeader) == 256);
