@@ -26,7 +26,7 @@ from schedlab.core.store import exclusive, sha256_file
 PYTHON = Path("/usr/bin/python3.11")
 BUSYBOX = Path("/bin/busybox")
 # What Python scripts in dom0 may import, with all that these import.
-_PYTHON_MODULES = "json, os, sys, time, errno"
+_PYTHON_MODULES = "json, os, sys, time, errno, subprocess"
 # Loaded by name, by a thread that is cancelled, as xl's is.
 _LIBGCC = Path("/usr/lib/x86_64-linux-gnu/libgcc_s.so.1")
 # Below tools/, in build order; what an installation wants of them is installed.
