@@ -31,9 +31,8 @@ _PYTHON_MODULES = "json, os, sys, time, errno, subprocess"
 _LIBGCC = Path("/usr/lib/x86_64-linux-gnu/libgcc_s.so.1")
 # Below tools/, in build order; what an installation wants of them is installed.
 _LIBRARIES = (*xen_recipes.LIBRARIES, "hypfs", "light", "util")
-_PROGRAMS = ("xenstore", "console", "xl", "helpers", "python")
-# Of 4.17 and 4.20: where the C xenstored is.
-_XENSTORED = ("xenstored", "xenstore")
+# The C xenstored and its clients: the first of 4.17, the next two of 4.20.
+_PROGRAMS = ("xenstore", "xenstored", "xs-clients", "console", "xl", "helpers", "python")
 _FOLDERS = (
     "dev proc sys run tmp root usr usr/bin usr/sbin usr/lib usr/lib64 guests etc etc/xen var "
     "usr/lib/python3.11/lib-dynload "
@@ -90,8 +89,8 @@ def _compile(layout: Layout, found: xen_recipes.Source, tree: Path, root: Path, 
     run(["mkdir", "-p", root / "usr/lib/pkgconfig"], log=log)
     run([*make, "-C", tree / "tools" / "include"], env=environment, log=log, label="Xen's headers")
     folders = [f"libs/{name}" for name in _LIBRARIES]
-    folders += [name for name in _XENSTORED if (tree / "tools" / name / "Makefile").is_file()]
-    folders += [name for name in _PROGRAMS if name not in folders]
+    has = [name for name in _PROGRAMS if (tree / "tools" / name / "Makefile").is_file()]
+    folders += _PROGRAMS if dry_run() else has
     for name in folders:
         for target in ("all", "install"):
             run(
