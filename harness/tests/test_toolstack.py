@@ -40,15 +40,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         pcpus: int = 1,
         variant: str = "patched",
         xen: str = "4.17",
+        tools: str = "4.17",
         more: str = "",
     ) -> Run:
-        key = (script, scheduler, pcpus, variant, xen)
+        key = (script, scheduler, pcpus, variant, xen, tools)
         if key not in done:
             parts = ["common", *(["stub_domain"] if script in WITH_STUB else []), script]
             text = "".join((SCRIPTS / f"{part}.sh").read_text() for part in parts) + more
-            built = with_toolstack(artifacts(xen, variant), "4.17")
+            built = with_toolstack(artifacts(xen, variant), tools)
             machine = toolstack.machine(scheduler, pcpus)
-            done[key] = toolstack.run(built, machine, text, tmp_path_factory.mktemp(script))
+            folder = tmp_path_factory.mktemp(script)
+            crippled = xen != tools
+            done[key] = toolstack.run(built, machine, text, folder, crippled=crippled)
         return done[key]
 
     return run
@@ -167,6 +170,23 @@ def test_configured(ran: Ran) -> None:
     nothing_left(run)
 
 
+def test_saved(ran: Ran) -> None:
+    """A member that is saved and restored is in the group again, be it that it joined by a tool; it
+    is not restored without its master.
+    """
+    run = ran("saved")
+    went_well(run, "create_m", "create_p", "join", "save_member", "restore_member", "save_orphan")
+    before, after = said(run, "before"), said(run, "after")
+    assert [before[d] for d in "12"] == pytest.approx([10, 10], abs=2 * TOLERANCE)
+    assert said(run, "dissolved") == {"groups": []}
+    assert members(run, "joined") == ["m", "p"]
+    assert [after[d] for d in "13"] == pytest.approx([10, 10], abs=2 * TOLERANCE)
+    assert "scheduling_domain: there is no domain m" in run["no_master"].stderr
+    assert len(run["no_master_left"].stdout.splitlines()) == 2
+    assert members(run, "joined_again") == ["m", "p"]
+    nothing_left(run)
+
+
 def test_stub_domain_keys(ran: Ran) -> None:
     """A stub domain joins its guest's group and cpupool unless its guest's configuration forbids
     it, also when the guest is a member itself; where there are no groups, it is told apart who
@@ -182,7 +202,9 @@ def test_stub_domain_keys(ran: Ran) -> None:
     shares = said(run, "pooled_shares")
     both = sum(shares[str(domain["id"])] for domain in group["domains"])
     assert both == pytest.approx(20, abs=TOLERANCE)
-    sentence(run, "pooled_moved")
+    assert sentence(run, "pooled_moved").endswith(
+        "A scheduling domain lives in one cpupool: is this one of its domains?"
+    )
     assert members(run, "pooled_rebooted") == ["pooled", "pooled-dm"]
 
     assert members(run, "inner_group") == ["m", "inner", "inner-dm"]
@@ -284,3 +306,27 @@ def test_unpatched(ran: Ran) -> None:
     assert "this hypervisor has no scheduling domains" in run["create_b"].stderr
     assert "Error: (38, 'Function not implemented')" in run["python"].stderr
     assert len(run["left_domains"].stdout.splitlines()) == 2
+
+
+@pytest.mark.base420
+def test_other_version(ran: Ran) -> None:
+    """The tools of one version of Xen on another: told apart from a denial, and from no groups."""
+    run = ran("mismatch", xen="4.20", tools="4.17")
+    assert run["list"].status == run["add"].status == 3
+    for step in ("list", "add"):
+        assert sentence(run, step).startswith(
+            "nemesis: This nemesis was built for another version of Xen than the 4.20"
+        )
+        assert len(run[step].stderr.splitlines()) == 1
+    assert run["xl"].status != 0 and run["xl"].stderr
+
+
+@pytest.mark.base420
+def test_second_base(ran: Ran) -> None:
+    """Groups by each tool, on 4.20."""
+    run = ran("each_tool", xen="4.20", tools="4.20")
+    wanted = {"master": 1, "cap": 20, "weight": 256, "domains": [[1, 256], [2, 256], [3, 256]]}
+    assert said(run, "same_all") == {"nemesis": wanted, "xl": wanted, "python": wanted}
+    three = said(run, "three")
+    assert [three[d] for d in "123"] == pytest.approx([20 / 3] * 3, abs=TOLERANCE)
+    nothing_left(run)
