@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from schedlab import toolstack
-from schedlab.build import artifacts, with_toolstack
+from schedlab.build import Layout, artifacts, with_toolstack, xen
 from schedlab.toolstack import Run
 
 HERE = Path(__file__).parent
@@ -241,6 +243,25 @@ def test_guide(ran: Ran) -> None:
     assert "web-dm (2) would join the group of web (1)" in run["8"].stdout
     assert run["11"].stdout == "There are no groups.\n"
     nothing_left(run)
+
+
+def test_bindings(tmp_path: Path) -> None:
+    """The Go bindings in the series are what the IDL gives, and OCaml's can be made of it."""
+    tree = xen.source_tree(Layout.from_environment(), "4.17")
+    light = tree / "tools/libs/light"
+    idl = light / "libxl_types.idl"
+    environment = {"LIBXL_SRC_DIR": str(light), "PYTHONPATH": str(light)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    go = tree / "tools/golang/xenlight"
+    made = [tmp_path / "types.gen.go", tmp_path / "helpers.gen.go"]
+    run = [sys.executable, go / "gengotypes.py", idl, *made]
+    subprocess.run(run, check=True, env=environment, capture_output=True)
+    for path in made:
+        assert path.read_bytes() == (go / path.name).read_bytes(), path.name
+    wrapped = [tmp_path / name for name in ("a.mli", "b.ml", "c.inc")]
+    run = [sys.executable, tree / "tools/ocaml/libs/xl/genwrap.py", idl, *wrapped]
+    subprocess.run(run, check=True, env=environment, capture_output=True)
+    assert "module Scheddom_info : sig" in wrapped[0].read_text()
 
 
 # --- faults ---
