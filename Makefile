@@ -62,6 +62,10 @@ accept: setup ## the acceptance matrix alone (TIER=…, NO_CACHE=1, ARGS='--shar
 bless: setup ## accept the smoke tier's exact results as they are now: results/golden.toml
 	@harness/lab bless --jobs $(JOBS) $(ARGS)
 
+.PHONY: shell
+shell: setup ## a shell in dom0, with xl, nemesis, Python  (SCHEDULER=credit2, PCPUS=1)
+	@harness/lab shell --xen $(XEN) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(PCPUS),--pcpus $(PCPUS))
+
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
 	@harness/lab mutants $(M) --xen $(XEN) $(ARGS)
@@ -143,7 +147,7 @@ endef
 CTEST_DIR := $(BUILD)/work/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
 PY_FILES   = harness/lab harness/schedlab $(wildcard harness/tests)
-SH_FILES  := harness/setup .ci/run
+SH_FILES  := harness/setup .ci/run images/toolstack-init harness/tests/toolstack/*.sh
 
 .PHONY: unit ctest configure-ctest pytest
 unit: ctest pytest ## unit tests alone: no machine is booted
@@ -185,8 +189,8 @@ lint-cxx: configure-ctest
 	@$(MAKE) -s --no-print-directory -j$(JOBS) $(TIDY_STAMPS)
 
 CPPCHECK_DIR = $(shell mkdir -p $(BUILD)/work/cppcheck && echo $(BUILD)/work/cppcheck)
-TIDY_STAMPS  = $(patsubst %,$(BUILD)/work/tidy/%.ok,$(filter guests/controller/logic/%.cpp,$(CXX_FILES)))
-$(BUILD)/work/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/controller/logic/*.hpp guests/bare_metal/*.hpp)
+TIDY_STAMPS  = $(patsubst %,$(BUILD)/work/tidy/%.ok,$(filter guests/controller/logic/%.cpp guests/nemesis/logic/%.cpp,$(CXX_FILES)))
+$(BUILD)/work/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/*/logic/*.hpp guests/bare_metal/*.hpp)
 	@mkdir -p $(@D)
 	@clang-tidy --quiet -p $(CTEST_DIR) --warnings-as-errors='*' $< 2>$@.log || { cat $@.log; exit 1; }
 	@touch $@

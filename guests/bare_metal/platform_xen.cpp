@@ -12,13 +12,27 @@ extern "C" {
 
 namespace nemesis {
 
+namespace {
+
+/// What a guest runs with that no controller has given any: one that xl has created.
+constexpr GuestParameters default_parameters() {
+  GuestParameters parameters{};
+  parameters.gap_threshold_ns = 300'000;
+  parameters.chunk_iterations = 2000;
+  parameters.seed = 1;
+  parameters.vcpus = 1;
+  return parameters;
+}
+
+}  // namespace
+
 extern "C" {
-[[gnu::section(".report"), gnu::used]] ReportPage report_page = {
+[[gnu::section(".report"), gnu::used]] constinit ReportPage report_page = {
     .header = {.magic = kReportMagic,
                .format = kReportFormat,
                .failure = GuestFailure::kNone,
                .failure_detail = 0,
-               .parameters = {},
+               .parameters = default_parameters(),
                .vcpus_wanted = 0,
                .reserved = {}},
     .slots = {}};

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: ``lab run``, ``accept``, ``bless``, ``list``, ``calibrate``, ….
+"""The command line: ``lab run``, ``accept``, ``bless``, ``list``, ``shell``, ``calibrate``, ….
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 all passed, 1 a check failed, 2
 could not run (an error or a crash), 130 interrupted.
@@ -31,6 +31,7 @@ from schedlab import (
     report,
     run,
     scenario,
+    toolstack,
 )
 from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
@@ -156,6 +157,13 @@ def _parser() -> argparse.ArgumentParser:
     hunter.add_argument("--list", action="store_true", help="say what there is")
     hunter.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     hunter.set_defaults(action=_mutants)
+
+    sheller = commands.add_parser("shell", help="a shell in dom0 with xl, nemesis and Python")
+    sheller.add_argument("--variant", choices=VARIANTS, default="patched")
+    sheller.add_argument("--scheduler", default="credit2", metavar="NAME")
+    sheller.add_argument("--pcpus", type=int, default=1, metavar="N")
+    sheller.add_argument("--xen", default=DEFAULT_BASE, metavar="BASE", help="Xen base")
+    sheller.set_defaults(action=_shell)
 
     for command in (runner, acceptor, blesser):
         command.add_argument(
@@ -374,6 +382,16 @@ def _accept(options: argparse.Namespace, build: Builder) -> int:
 def _bless(options: argparse.Namespace, build: Builder) -> int:
     lab = replace(_lab(options, build, cold=False), cache=not options.no_cache)
     return accept.bless(options, lab, SCENARIOS, GOLDEN)
+
+
+def _shell(options: argparse.Namespace, build: Builder) -> int:
+    # Imported here, as in _real_build().
+    from schedlab.build import artifacts, with_toolstack
+
+    source, _, config = options.variant.partition("-")
+    built = with_toolstack(artifacts(options.xen, source, config or "release"), options.xen)
+    machine = toolstack.machine(options.scheduler, options.pcpus)
+    return toolstack.shell(built, machine, build_folder() / "work" / "shell")
 
 
 def _list(options: argparse.Namespace, build: Builder) -> int:

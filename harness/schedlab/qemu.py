@@ -62,7 +62,7 @@ TOPOLOGIES = {
 XEN_ARGS = (
     "loglvl=info guest_loglvl=info com1=115200 console=com1 noreboot "
     "bootscrub=0 clocksource=tsc tsc=stable:socket spec-ctrl=no xpti=no "
-    "dom0_mem=64M,max:64M dom0_max_vcpus=1"
+    "dom0_mem={dom0_mib}M,max:{dom0_mib}M dom0_max_vcpus=1"
 )
 KERNEL_ARGS = "console=hvc0 quiet swiotlb=512 acpi=off pci=off"
 
@@ -143,6 +143,7 @@ class Machine:
     pcpus: int
     topology: str
     shift: int
+    dom0_mib: int = 64
 
     def arguments(self, slice_us: int = SLICE_US) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
@@ -161,7 +162,7 @@ class Machine:
             *("-smp", f"{self.pcpus},{shape.format(**count)}"),
             *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
-            *("-append", f"sched={self.scheduler} {xen}{XEN_ARGS}"),
+            *("-append", f"sched={self.scheduler} {xen}{XEN_ARGS.format(dom0_mib=self.dom0_mib)}"),
         ]
 
 
@@ -183,13 +184,7 @@ def command(
     paths of a QMP socket and of one for GDB; the machine then waits to be continued.  Without them
     nothing can reach the machine from outside.
     """
-    qemu = artifacts.qemu
-    argv = [str(qemu.argv0), *qemu.data_args, *machine.arguments(slice_us)]
-    argv += ["-kernel", str(artifacts.xen)]
-    argv += ["-initrd", f"{_comma(artifacts.kernel)} {KERNEL_ARGS},{_comma(artifacts.initramfs)}"]
-    argv += ["-serial", f"file:{SERIAL_FILE}"]
-    argv += ["-chardev", f"file,id=records,path={RECORDS_FILE}"]
-    argv += ["-device", "isa-debugcon,iobase=0xe9,chardev=records"]
+    argv = [*boot(machine, artifacts, slice_us), "-serial", f"file:{SERIAL_FILE}"]
     argv += ["-fw_cfg", f"name=opt/nemesis/scenario,file={SCENARIO_FILE}"]
     for image in images:
         if image not in artifacts.guests:
@@ -207,6 +202,18 @@ def command(
     if debugger is not None:
         argv += ["-S", "-gdb", f"unix:{debugger},server=on,wait=off"]
     return argv
+
+
+def boot(machine: Machine, artifacts: Artifacts, slice_us: int = SLICE_US) -> list[str]:
+    """The part of a command that boots Xen and dom0, records going to RECORDS_FILE."""
+    qemu = artifacts.qemu
+    return [
+        *(str(qemu.argv0), *qemu.data_args, *machine.arguments(slice_us)),
+        *("-kernel", str(artifacts.xen)),
+        *("-initrd", f"{_comma(artifacts.kernel)} {KERNEL_ARGS},{_comma(artifacts.initramfs)}"),
+        *("-chardev", f"file,id=records,path={RECORDS_FILE}"),
+        *("-device", "isa-debugcon,iobase=0xe9,chardev=records"),
+    ]
 
 
 def _comma(path: Path) -> str:

@@ -2,7 +2,8 @@
 """From names and checksums to everything a run boots.
 
     lock file ─ fetch ─┬─ xen source ─┬─ hypervisor (patched, stock)
-                       │              └─ tools ─ guests, controller ─ image
+                       │              ├─ tools ─ guests, controller, nemesis ─ image
+                       │              └─ toolstack ─ toolstack image
                        ├─ kernel
                        └─ qemu
 Every arrow is a step of the store, keyed by the content of its inputs.
@@ -10,9 +11,10 @@ Every arrow is a step of the store, keyed by the content of its inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from schedlab.build import toolstack
 from schedlab.build import xen as xen_recipes
 from schedlab.build.guests import guests
 from schedlab.build.image import image
@@ -22,7 +24,7 @@ from schedlab.build.qemu import Qemu, qemu
 from schedlab.core.command import dry_run
 from schedlab.core.store import sha256_file
 
-__all__ = ["Artifacts", "Layout", "Qemu", "artifacts"]
+__all__ = ["Artifacts", "Layout", "Qemu", "artifacts", "with_toolstack"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,16 @@ def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "releas
         qemu=pinned_qemu,
         hashes={name: _hash(path) for name, path in files.items()},
         origin=xen_recipes.origin(layout, xen, variant, config),
+    )
+
+
+def with_toolstack(built: Artifacts, xen: str = "4.17") -> Artifacts:
+    """The same, booting the toolstack's image; always the patched Xen's toolstack."""
+    initramfs = toolstack.image(Layout.from_environment(), xen) / "initramfs"
+    return replace(
+        built,
+        initramfs=initramfs,
+        hashes={**built.hashes, "initramfs": _hash(initramfs)},
     )
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from schedlab.build import artifacts, fetch, series, xen
+from schedlab.build import artifacts, fetch, series, toolstack, xen
 from schedlab.build.guests import guests
 from schedlab.build.image import image
 from schedlab.build.kernel import kernel
@@ -43,6 +43,7 @@ def main() -> int:
         "kernel": lambda: kernel(layout) / "vmlinux",
         "guests": lambda: guests(layout, options.xen),
         "image": lambda: image(layout, guests(layout, options.xen) / "controller") / "initramfs",
+        "toolstack": lambda: toolstack.image(layout, options.xen) / "initramfs",
         "all": everything,
         "xen-tree": lambda: series.xen_tree(layout, options.xen),
         "patches": lambda: "\n".join(map(str, series.refresh(layout, options.xen))),

@@ -40,12 +40,42 @@ LIBRARIES = (
     "devicemodel",
     "ctrl",
     "guest",
+    "store",
+)
+
+# configure asks for much that nothing of ours needs, and uses what the machine happens to have.
+CONFIGURE_TOOLS = (
+    "--disable-werror",
+    "--disable-monitors",
+    "--disable-ocamltools",
+    "--disable-xsmpolicy",
+    "--disable-golang",
+    "--disable-seabios",
+    "--disable-rombios",
+    "--disable-ipxe",
+    "--disable-pvshim",
+    "--disable-9pfs",
+    "--disable-qemu-traditional",
+    "--with-system-qemu=/bin/true",
+    "PKG_CONFIG=/bin/false",
+    "glib_CFLAGS= ",
+    "glib_LIBS= ",
+    "pixman_CFLAGS= ",
+    "pixman_LIBS= ",
+    "ac_cv_header_bzlib_h=no",
+    "ac_cv_header_lzma_h=no",
+    "ac_cv_header_lzo_lzo1x_h=no",
 )
 
 # What libxenguest and below do not depend on: an edit of the scheduler must not rebuild them, and
 # all after them.
 _NOT_FOR_LIBRARIES = re.compile(
-    r"xen/common/(sched/|[^/]*\.c$)|xen/(drivers|xsm|tools|test)/|docs/|stubdom/"
+    r"xen/common/(sched/|[^/]*\.c$)|xen/(drivers|xsm|tools|test)/|docs/|stubdom/|CHANGELOG\.md$"
+    r"|tools/(xl|python|golang|ocaml|libs/light|libs/util)/|tools/include/libxl[^/]*\.h$"
+)
+# What the toolstack (toolstack.py) does not depend on.
+_NOT_FOR_TOOLSTACK = re.compile(
+    r"xen/common/(sched/|[^/]*\.c$)|xen/(drivers|xsm|tools|test)/|docs/|stubdom/|CHANGELOG\.md$"
 )
 
 _NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
@@ -348,7 +378,8 @@ def tools(layout: Layout, xen: str) -> Path:
     """
     found = source(layout, xen, "patched")
     log = layout.log(f"tools-{xen}")
-    inputs = {"recipe": "2", "sources": _library_sources(found), "toolchain": toolchain()}
+    sources = _listed_sources(found, _NOT_FOR_LIBRARIES)
+    inputs = {"recipe": "3", "sources": sources, "toolchain": toolchain()}
 
     def make(folder: Path) -> None:
         with exclusive(layout.work / "lock", "a build"):
@@ -360,12 +391,17 @@ def tools(layout: Layout, xen: str) -> Path:
     return layout.store.get("tools", inputs, make, title=f"libxenctrl, libxenguest {xen}")
 
 
-def _library_sources(found: Source) -> str:
-    """Identity of all that may end up in the libraries: SHA-256 of git's list of those files."""
+def toolstack_sources(found: Source) -> str:
+    """Identity of all that may end up in the toolstack."""
+    return _listed_sources(found, _NOT_FOR_TOOLSTACK)
+
+
+def _listed_sources(found: Source, without: re.Pattern[str]) -> str:
+    """SHA-256 of git's list of the source's files, but those that match."""
     if dry_run() and not found.repository.exists():
         return "SOURCES"
     listed = ask_git("ls-tree", "-r", found.commit, cwd=found.repository).splitlines()
-    kept = [line for line in listed if not _NOT_FOR_LIBRARIES.match(line.split("\t", 1)[1])]
+    kept = [line for line in listed if not without.match(line.split("\t", 1)[1])]
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
@@ -391,28 +427,9 @@ def compile_tools(layout: Layout, found: Source, tree: Path, log: Path) -> None:
     run(
         [
             "./configure",
-            "--disable-werror",
-            "--disable-monitors",
-            "--disable-ocamltools",
-            "--disable-xsmpolicy",
-            "--disable-golang",
-            "--disable-seabios",
-            "--disable-rombios",
-            "--disable-ipxe",
-            "--disable-pvshim",
-            "--disable-9pfs",
-            "--disable-qemu-traditional",
-            "--with-system-qemu=/bin/true",
-            "PKG_CONFIG=/bin/false",
-            "glib_CFLAGS= ",
-            "glib_LIBS= ",
-            "pixman_CFLAGS= ",
-            "pixman_LIBS= ",
+            *CONFIGURE_TOOLS,
             "ac_cv_path_IASL=/bin/true",
             "ac_cv_lib_yajl_yajl_alloc=yes",
-            "ac_cv_header_bzlib_h=no",
-            "ac_cv_header_lzma_h=no",
-            "ac_cv_header_lzo_lzo1x_h=no",
         ],
         cwd=tree / "tools",
         env=environment,
