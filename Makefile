@@ -14,6 +14,8 @@ QEMU      ?=
 JOBS      ?= $(shell nproc)
 SCENARIO  ?= ten_percent
 TIER      ?= test
+A         ?= stock
+B         ?= patched
 PYTHON    ?= /usr/bin/python3
 PYTEST    ?=
 
@@ -54,6 +56,11 @@ ifneq ($(TIER),smoke)
 	$(STEP) check-patches all
 endif
 	@$(PYTEST_RUN) -m '$(MARKERS_$(TIER))' --junitxml $(BUILD)/junit-$(TIER).xml $(PYTEST)
+
+# A side is said in `lab compare --help`: stock, patched, credit, 4.20, @HEAD~3, shift=7, xen:OPTION, a run's folder.
+.PHONY: compare
+compare: setup ## two sides in the same cases: A=stock B=patched (SCENARIO=…, ARGS=…)
+	@harness/lab compare $(SCENARIO) --a $(A) --b $(B) --xen $(XEN) $(ARGS)
 
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)

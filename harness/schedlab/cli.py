@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: ``lab run``, ``list``, ``calibrate``, ``overhead``, ``mutants``, ``clean``.
+"""The command line: ``lab run``, ``compare``, ``list``, ``calibrate``, ``overhead``, …
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 all passed, 1 a check failed, 2
 could not run (an error or a crash), 130 interrupted.
@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from schedlab import checkpoint, mutants, overhead, qemu, report, run, scenario
+from schedlab import checkpoint, mutants, overhead, qemu, report, run, scenario, sides
 from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
@@ -126,7 +126,26 @@ def _parser() -> argparse.ArgumentParser:
     hunter.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     hunter.set_defaults(action=_mutants)
 
-    for command in (runner, calibrator, counter, hunter):
+    comparer = commands.add_parser(
+        "compare",
+        help="the same cases on two sides, paired",
+        description=sides.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    comparer.add_argument("scenario", nargs="*", metavar="SCENARIO", help="(ten_percent)")
+    comparer.add_argument("--a", required=True, metavar="SIDE")
+    comparer.add_argument("--b", required=True, metavar="SIDE")
+    comparer.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    comparer.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    comparer.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    comparer.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
+    comparer.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    comparer.add_argument(
+        "--fail-on-regression", action="store_true", help="exit status 1 where B is worse"
+    )
+    comparer.set_defaults(action=_compare)
+
+    for command in (runner, calibrator, counter, hunter, comparer):
         command.add_argument("--xen", default="4.17", metavar="BASE", help="Xen base (4.17)")
         command.add_argument(
             "--watchdog",
@@ -299,6 +318,32 @@ def _calibrate(options: argparse.Namespace, build: Builder) -> int:
 
 def _overhead(options: argparse.Namespace, build: Builder) -> int:
     return overhead.main(options, _lab(options, build, cold=False), SCENARIOS)
+
+
+def _compare(options: argparse.Namespace, build: Builder) -> int:
+    def lab(side: sides.Side) -> Lab:
+        def booted(base: str, variant: str) -> Artifacts:
+            built = build(base, variant)
+            return built if side.revision is None else _of_revision(base, side, built)
+
+        own = argparse.Namespace(**{**vars(options), "xen": side.base or options.xen})
+        return replace(_lab(own, booted, options.cold), xen_options=side.xen_options)
+
+    both = sides.parse(options.a, VARIANTS), sides.parse(options.b, VARIANTS)
+    return sides.main(options, both, lab, SCENARIOS, CALIBRATION)
+
+
+def _of_revision(base: str, side: sides.Side, built: Artifacts) -> Artifacts:
+    from schedlab.build import Artifacts as RealArtifacts
+    from schedlab.build import Layout, revision
+
+    assert isinstance(built, RealArtifacts) and side.revision is not None
+    source, _, config = side.variant.partition("-")
+    layout = Layout.from_environment()
+    found: Artifacts = revision.hypervisor(
+        layout, base, source, config or "release", side.revision, built
+    )
+    return found
 
 
 def _mutants(options: argparse.Namespace, build: Builder) -> int:

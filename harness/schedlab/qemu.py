@@ -139,6 +139,8 @@ class Machine:
     pcpus: int
     topology: str
     shift: int
+    # Xen's command line, beside XEN_ARGS.
+    xen_options: str = ""
 
     def arguments(self, slice_us: int = SLICE_US) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
@@ -157,7 +159,7 @@ class Machine:
             *("-smp", f"{self.pcpus},{shape.format(**count)}"),
             *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
-            *("-append", f"sched={self.scheduler} {xen}{XEN_ARGS}"),
+            *("-append", f"sched={self.scheduler} {xen}{XEN_ARGS} {self.xen_options}".rstrip()),
         ]
 
 

@@ -50,6 +50,7 @@ class Lab:
     cache: bool = True
     watchdog_s: float = qemu.DEFAULT_WATCHDOG_S
     cancel: threading.Event = field(default_factory=threading.Event)
+    xen_options: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Case:
     cached: bool = False
 
 
-def machine_of(dims: Dims) -> Machine:
+def machine_of(dims: Dims, xen_options: str = "") -> Machine:
     """The virtual machine of a cell of the matrix."""
-    return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift)
+    return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift, xen_options)
 
 
 def measure(
@@ -92,7 +93,7 @@ def measure(
     """
     what = what.of(dims)
     artifacts = lab.build(variant)
-    machine = machine_of(dims)
+    machine = machine_of(dims, lab.xen_options)
     incoming: Path | None = None
     context = {f"{variant}.{name}": value for name, value in sorted(artifacts.hashes.items())}
     if not lab.cold:
@@ -254,7 +255,7 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
     def make(folder: Path) -> None:
         # Cold, so that the verdict depends on the inputs alone, and that a QEMU too old for our
         # checkpoints is told what is really wrong with it.
-        cold = replace(lab, cold=True)
+        cold = replace(lab, cold=True, xen_options="")
         case = measure(cold, what, dims, variant, logs if dry_run() else folder)
         if dry_run():
             return
