@@ -8,6 +8,7 @@ could not run (an error or a crash), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shlex
@@ -26,6 +27,7 @@ from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.oracle import Verdict, worst
+from schedlab.page import document, run_page
 from schedlab.qemu import Artifacts
 from schedlab.run import Case, Lab
 from schedlab.scenario import Dims, Scenario
@@ -237,10 +239,9 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         verdict = worst(case.judgement.verdict for case, _ in cases)
         final = report.final_name(folder)
         (folder / "scenario.toml").write_text(what.text)
-        report.write_json(
-            folder / report.RESULT_FILE,
-            report.result(cases, _context(lab, options, what, started), verdict),
-        )
+        found = report.result(cases, _context(lab, options, what, started), verdict)
+        report.write_json(folder / report.RESULT_FILE, found)
+        document.write(run_page.page(json.loads(json.dumps(found))), folder)
         table = report.table(cases)
         (folder / "table.txt").write_text(table + "\n")
         troubles = "\n".join(report.failures(case for case, _ in cases))
@@ -260,6 +261,8 @@ def _context(
     return {
         "command": shlex.join(["lab", *sys.argv[1:]]),
         "scenario_file": what.path.name,
+        "description": what.description,
+        "time": "virtual",
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "wall_s": time.time() - started,
         "xen_base": options.xen,

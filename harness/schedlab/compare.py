@@ -126,7 +126,7 @@ def values(scenario: str, case: Mapping[str, Any], ignore: Iterable[str] = ()) -
         grouped = bool(row and row["grouped"] and any(e["groups"] for e in edges.get(phase, ())))
         found.append(Value(key, value, grouped))
 
-    edges = _edges(case)
+    edges = samples_by_phase(case)
     if not case["rows"]:
         add(None, (), "verdict", _RANK[case["verdict"]])
     for row in case["rows"]:
@@ -147,7 +147,7 @@ def values(scenario: str, case: Mapping[str, Any], ignore: Iterable[str] = ()) -
     return found
 
 
-def _edges(case: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+def samples_by_phase(case: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     """The samples of each phase, in order."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for sample in case["series"]:

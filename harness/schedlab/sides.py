@@ -5,7 +5,8 @@ A side is words joined by ``+``, in any order, each at most once:
 
     stock, patched, patched-debug, patched-off   the hypervisor (patched where none is named)
     4.17, 4.20                                   the base
-    @REVISION                                    the series as that git revision had it
+    @REVISION                                    the series as that git revision had it (the + may
+                                                 be left out before it: patched@HEAD~3)
     credit, credit2                              the scheduler
     sockets, cores; pv, pvh; shift=7             the machine and its guests
     xen:OPTION                                   an option of Xen's, as xen:sched_ratelimit_us=0
@@ -31,6 +32,7 @@ from typing import Any
 from schedlab import compare, report, run, scenario
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
+from schedlab.page import compare_page, document
 from schedlab.oracle import Verdict, worst
 from schedlab.run import Case, Lab
 from schedlab.scenario import KINDS, Dims, Scenario
@@ -63,7 +65,7 @@ def parse(text: str, variants: Sequence[str]) -> Side:
         return Side(text, run=found)
     side = Side(text)
     seen: list[str] = []
-    for word in text.split("+"):
+    for word in re.sub(r"(?<=[^+])@", "+@", text, count=1).split("+"):
         kind, side = _word(side, word, text, variants)
         if kind in seen and kind != "option":
             raise LabError(f"side {text}: two of one kind ({word})", "name one of them")
@@ -163,6 +165,7 @@ def main(
         report.write_json(folder / "compare.json", found)
         text = compare.table(rows, (sides[0].text, sides[1].text))
         (folder / "table.txt").write_text(text + "\n")
+        document.write(compare_page.page(found), folder)
         final = report.final_name(folder)
     print(text)
     said = ", ".join(f"{count} {status}" for status, count in found["counts"].items())
