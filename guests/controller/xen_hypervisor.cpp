@@ -436,6 +436,22 @@ Status XenHypervisor::move(DomainId id, PoolId pool) {
   return status;
 }
 
+Status XenHypervisor::start_trace() {
+  auto trace = XenTrace::start(xch_.get(), memory_.get());
+  if (!trace) return trace.error();
+  trace_.emplace(std::move(*trace));
+  return Done{};
+}
+
+Result<std::vector<TraceBuffer>> XenHypervisor::stop_trace() {
+  if (!trace_) return Error{EINVAL, "no trace was started"};
+  return trace_->stop();
+}
+
+std::uint64_t XenHypervisor::trace_clock() {
+  return __builtin_ia32_rdtsc();
+}
+
 Result<std::vector<DomainUsage>> XenHypervisor::usage() {
   const int count =
       xc_domain_getinfolist(xch_.get(), 0, static_cast<unsigned>(infos_.size()), infos_.data());

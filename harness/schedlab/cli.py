@@ -27,7 +27,7 @@ from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.oracle import Verdict, worst
-from schedlab.page import document, run_page
+from schedlab.page import document, run_page, timeline_plot
 from schedlab.qemu import Artifacts
 from schedlab.run import Case, Lab
 from schedlab.scenario import Dims, Scenario
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pcpus", type=_numbers, default=(), metavar="1,2,4", help="instead of the scenario's"
     )
     runner.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    runner.add_argument("--trace", action="store_true", help="the hypervisor's own, as a timeline")
     runner.add_argument("--variant", choices=VARIANTS, default="patched")
     runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
@@ -222,7 +223,11 @@ def _lab(options: argparse.Namespace, build: Builder, cold: bool) -> Lab:
 def _run(options: argparse.Namespace, build: Builder) -> int:
     what = scenario.load(scenario.find(options.scenario, SCENARIOS))
     what = scenario.override(
-        what, schedulers=options.scheduler, pcpus=options.pcpus, shift=options.shift
+        what,
+        schedulers=options.scheduler,
+        pcpus=options.pcpus,
+        shift=options.shift,
+        trace=options.trace,
     )
     lab = replace(_lab(options, build, options.cold), cache=not options.no_cache)
     with_stock = options.variant != "stock" and not options.no_reference
@@ -241,7 +246,9 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         (folder / "scenario.toml").write_text(what.text)
         found = report.result(cases, _context(lab, options, what, started), verdict)
         report.write_json(folder / report.RESULT_FILE, found)
-        document.write(run_page.page(json.loads(json.dumps(found))), folder)
+        pictures = [timeline_plot.of_case(case) for case, _ in cases]
+        shown = [picture for picture in pictures if picture is not None]
+        document.write(run_page.page(json.loads(json.dumps(found)), shown), folder)
         table = report.table(cases)
         (folder / "table.txt").write_text(table + "\n")
         troubles = "\n".join(report.failures(case for case, _ in cases))

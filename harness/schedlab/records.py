@@ -7,6 +7,7 @@ change together or not at all.  Times are ns of virtual time, from t0 unless sai
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -143,6 +144,22 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class TraceClock:
+    """One instant by two clocks: ns from t0, and the TSC of the trace's time stamps."""
+
+    t_ns: int
+    tsc: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The hypervisor's own trace: records of each pCPU, as they are in its buffers."""
+
+    clocks: tuple[TraceClock, ...]
+    buffers: Mapping[int, bytes]
+
+
+@dataclass(frozen=True)
 class Error:
     """The controller gave something up."""
 
@@ -162,6 +179,7 @@ class Records:
     samples: Mapping[str, Sample]
     errors: tuple[Error, ...]
     ended: bool
+    trace: Trace | None = None
 
 
 class _Fields:
@@ -203,6 +221,12 @@ class _Fields:
             raise RecordError(f"{self._where}: {key} is {value!r}, not a string")
         return value
 
+    def base64(self, key: str) -> bytes:
+        try:
+            return base64.b64decode(self.text(key), validate=True)
+        except ValueError as error:
+            raise RecordError(f"{self._where}: {key} is not base64 ({error})") from None
+
     def errno(self, key: str = "errno") -> str:
         value = self._take(key)
         if value == 0 and isinstance(value, int):
@@ -234,6 +258,8 @@ def parse(lines: Iterable[str]) -> Records:
     ops: list[Op] = []
     samples: dict[str, Sample] = {}
     errors: list[Error] = []
+    clocks: list[TraceClock] = []
+    buffers: dict[int, bytes] = {}
     ended = False
     for number, line in enumerate(lines, 1):
         where = f"record {number}"
@@ -287,6 +313,11 @@ def parse(lines: Iterable[str]) -> Records:
             if sample.label in samples:
                 raise RecordError(f"{where}: a second sample {sample.label}")
             samples[sample.label] = sample
+        elif kind == "trace_clock":
+            clocks.append(TraceClock(f.integer("t_ns"), f.integer("tsc")))
+        elif kind == "trace":
+            pcpu = f.integer("pcpu")
+            buffers[pcpu] = buffers.get(pcpu, b"") + f.base64("data")
         elif kind == "error":
             errors.append(Error(f.text("what"), f.errno()))
         elif kind == "end":
@@ -296,7 +327,10 @@ def parse(lines: Iterable[str]) -> Records:
         else:
             raise RecordError(f"{where}: unknown record {kind!r}")
         f.done()
-    return Records(hello, ready, begin, tuple(created), tuple(ops), samples, tuple(errors), ended)
+    return Records(
+        *(hello, ready, begin, tuple(created), tuple(ops), samples, tuple(errors), ended),
+        Trace(tuple(clocks), buffers) if buffers else None,
+    )
 
 
 def _sample(f: _Fields) -> Sample:

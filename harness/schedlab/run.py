@@ -20,13 +20,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from schedlab import checkpoint, oracle, qemu, records, scenario
+from schedlab import checkpoint, oracle, qemu, records, scenario, timeline
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.oracle import Judgement, Verdict
 from schedlab.qemu import Artifacts, Machine, Outcome, Process, Watcher
 from schedlab.scenario import GROUP_OPS, Dims, Scenario
+from schedlab.timeline import Timeline
 
 # Wall seconds allowed per virtual second on top of the watchdog's: the controller writes nothing
 # while its timeline runs, so that the measured machine is left alone.  The slowest measured is 0.7
@@ -70,6 +71,7 @@ class Case:
     records: records.Records
     judgement: Judgement
     cached: bool = False
+    timeline: Timeline | None = None
 
 
 def machine_of(dims: Dims, xen_options: str = "") -> Machine:
@@ -182,16 +184,22 @@ def _judged(
     try:
         found = records.parse(_lines(folder / qemu.RECORDS_FILE))
         judgement = oracle.judge(what, dims, found, outcome, groups=groups)
+        judgement, trace = timeline.judged(judgement, found)
     except records.RecordError as error:
         found = records.parse([])
         verdict, reason = Verdict.ERROR, str(error)
         if outcome.status != qemu.STATUS_ENDED:
             verdict, reason = Verdict.CRASH, outcome.reason or reason
-        judgement = Judgement(verdict, reason, (), ())
+        judgement, trace = Judgement(verdict, reason, (), ()), None
     if groups and judgement.verdict == Verdict.FAIL and (said := _no_groups(found)) is not None:
         reason = f"this hypervisor ({variant}) has no scheduling domains: {said}"
         judgement = Judgement(Verdict.ERROR, f"{reason}; use --variant patched", (), ())
-    return Case(what, dims, variant, folder, script, context, outcome, found, judgement)
+    if trace is not None:
+        # For ui.perfetto.dev, by hand: nothing is fetched.
+        text = json.dumps(timeline.chrome_trace(trace, found), separators=(",", ":"))
+        (folder / "timeline.json").write_text(text + "\n")
+    parts = (what, dims, variant, folder, script, context, outcome, found, judgement)
+    return Case(*parts, timeline=trace)
 
 
 def _no_groups(found: records.Records) -> str | None:

@@ -296,6 +296,7 @@ class Scenario:
     shifts: tuple[int, ...]
     seeds: tuple[int, ...]
     kinds: tuple[str, ...] = ("pv",)
+    trace: bool = False
     # By the values of what varies; empty where nothing does.
     variations: Mapping[tuple[tuple[str, int], ...], Scenario] = field(default_factory=dict)
 
@@ -348,7 +349,7 @@ class Scenario:
     def as_json(self, dims: Dims, *, groups: bool = True) -> str:
         """What the controller reads: canonical JSON, one line, with a newline."""
         kind = dims.kind
-        body = {
+        body: dict[str, Any] = {
             "format": 1,
             "name": self.name,
             "seed": dims.seed,
@@ -370,6 +371,8 @@ class Scenario:
             ],
             "timeline": [step.as_json() for step in self.steps(groups=groups)],
         }
+        if self.trace:
+            body["trace"] = 1
         return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
 
 
@@ -538,6 +541,7 @@ def override(
     schedulers: Sequence[str] = (),
     pcpus: Sequence[int] = (),
     shift: int | None = None,
+    trace: bool = False,
 ) -> Scenario:
     """The scenario with parts of its matrix replaced, checked again as if the file had said so."""
     raw = tomllib.loads(scenario.text)
@@ -548,6 +552,8 @@ def override(
         matrix["pcpus"] = list(pcpus)
     if shift is not None:
         matrix["shift"] = [shift]
+    if trace:
+        raw["trace"] = True
     return _compiled(raw, scenario.path, scenario.text)
 
 
@@ -720,6 +726,7 @@ class _Compiler:
             shifts=self._shifts,
             seeds=tuple(matrix.get("seed", [1])),
             kinds=tuple(matrix.get("kind", [KINDS[0]])),
+            trace=raw.get("trace", False),
         )
 
     def _domain(self, i: int, raw: Mapping[str, Any]) -> Domain:

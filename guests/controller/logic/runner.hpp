@@ -54,6 +54,9 @@ class Runner {
   [[nodiscard]] Result<PoolId> pool_of(const std::string& name) const;
   [[nodiscard]] std::string name_of(DomainId id) const;
   void write_observations();
+  void start_trace();
+  void stop_trace();
+  void look_at_trace_clock();
   [[nodiscard]] std::uint64_t since_t0_ns() { return clock_->now_ns() - t0_ns_; }
 
   const Scenario* scenario_;
@@ -64,6 +67,8 @@ class Runner {
   std::vector<std::string> masters_;  // of every group that was ever formed, in order of forming
   std::map<std::string, PoolId> pools_;
   std::vector<Observation> observations_;
+  std::vector<TraceClock> trace_clocks_;
+  std::vector<TraceBuffer> trace_;
   std::uint64_t t0_ns_ = 0;
   std::uint64_t calm_span_ns_ = 0;  // of the shortest sample so far
 };

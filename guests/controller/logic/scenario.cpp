@@ -353,7 +353,7 @@ Result<Scenario> parse_scenario(std::string_view json) {
   Checker checker;
   const Object object(root, "", checker);
   if (checker.failed()) return Error{EINVAL, "scenario: must be a JSON object"};
-  object.only({"format", "name", "seed", "domains", "timeline"});
+  object.only({"format", "name", "seed", "domains", "timeline", "trace"});
   if (object.integer("format", 0, kMaxTimeNs) != kScenarioFormat) {
     checker.fail("format", "must be " + std::to_string(kScenarioFormat) +
                                "; harness and controller differ in age");
@@ -362,6 +362,8 @@ Result<Scenario> parse_scenario(std::string_view json) {
   Scenario scenario;
   scenario.name = object.text("name");
   scenario.seed = object.integer("seed", 0, std::numeric_limits<std::uint64_t>::max());
+
+  scenario.trace = root.contains("trace") && object.number<std::uint32_t>("trace", 0, 1) == 1;
 
   std::set<std::string> names;
   for (const Json& domain : object.array("domains")) {

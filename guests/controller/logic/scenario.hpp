@@ -101,6 +101,7 @@ struct TimelineOp {
 struct Scenario {
   std::string name;
   std::uint64_t seed = 0;
+  bool trace = false;  ///< hand out the hypervisor's trace; it moves the schedule a little
   std::vector<DomainSpec> domains;
   std::vector<TimelineOp> timeline;  ///< t_ns never decreases; the last op, and only it, is kEnd
 };

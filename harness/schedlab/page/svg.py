@@ -248,6 +248,23 @@ class Chart:
                 f'text-anchor="end">{escape(says)}</text>'
             )
 
+    def rule(self, y: float) -> None:
+        """A thin line from side to side."""
+        at = number(self.py(y))
+        self.parts.append(
+            f'<line class="axis" stroke-dasharray="2 3" x1="{self.left}" '
+            f'x2="{self.width - 14}" y1="{at}" y2="{at}"/>'
+        )
+
+    def event(self, x: float, text: str) -> None:
+        """A line from top to bottom, with a word."""
+        at = number(self.px(x))
+        self.parts.append(
+            f'<line class="rule" x1="{at}" x2="{at}" y1="{number(self.top - 4)}" '
+            f'y2="{number(self.bottom)}"/><text x="{number(self.px(x) + 4)}" '
+            f'y="{number(self.top + 2)}" font-weight="600">{escape(text)}</text>'
+        )
+
     def upright(self, x: float) -> None:
         """A line from top to bottom, as between phases."""
         at = number(self.px(x))
@@ -300,12 +317,12 @@ class Chart:
         for k, row in enumerate(self._rows):
             x, y = float(self.left), 36 + 17 * k
             for colour, text, how in row:
-                classes = "band" if how == "band" else f"fill c{colour}"
+                classes = how if how in ("band", "hatch", "shade") else f"fill c{colour}"
                 mark = (
                     f'<rect class="{classes}" x="{number(x)}" y="{y - 7}" '
                     f'width="14" height="9" rx="1"/>'
                 )
-                if how not in ("band", "fill"):
+                if how not in ("band", "hatch", "shade", "fill"):
                     mark = (
                         f'<line class="line {how} c{colour}" x1="{number(x)}" '
                         f'x2="{number(x + 16)}" y1="{y - 3}" y2="{y - 3}"/>'
