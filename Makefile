@@ -62,6 +62,22 @@ endif
 compare: setup ## two sides in the same cases: A=stock B=patched (SCENARIO=…, ARGS=…)
 	@harness/lab compare $(SCENARIO) --a $(A) --b $(B) --xen $(XEN) $(ARGS)
 
+.PHONY: bench headline index picture clean-results
+bench: setup ## what operations cost, in instructions: domctls, event channels, schedule() (ARGS=…)
+	@harness/lab bench --xen $(XEN) $(ARGS)
+
+headline: setup ## what groups are worth, against stock and against Linux, in one page (ARGS=…)
+	@harness/lab headline --xen $(XEN) $(ARGS)
+
+index: ## results/index.html: the runs that are there
+	@harness/lab report
+
+picture: ## draw the README's picture again, from results/reference/headline.json
+	@harness/lab report --picture
+
+clean-results: ## remove every run; the reference stays
+	@$(SAY)find results -mindepth 1 -maxdepth 1 -not -name README.md -not -name reference -exec rm -rf {} +
+
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
 	@harness/lab mutants $(M) --xen $(XEN) $(ARGS)

@@ -23,11 +23,15 @@ constexpr unsigned long kMostPages = 1024;
 constexpr unsigned long kMostPagesOfAll = 16'384;
 // As long as the longest record (public/trace.h): less room than this may have lost one.
 constexpr std::size_t kRecordBytes = sizeof(t_rec);
-// What a switch is known by, with the time that the one who goes ran and the one who comes waited;
-// and the events of groups.
-constexpr std::uint32_t kTraced[] = {TRC_SCHED_SWITCH_INFPREV,     TRC_SCHED_SWITCH_INFNEXT,
-                                     TRC_SCHED_SCHEDDOM_JOIN,      TRC_SCHED_SCHEDDOM_LEAVE,
-                                     TRC_SCHED_SCHEDDOM_DISSOLVE,  TRC_SCHED_SCHEDDOM_THROTTLE,
+// What a switch is known by, with the time that the one who goes ran; wake-ups; and the events of
+// groups.
+constexpr std::uint32_t kTraced[] = {TRC_SCHED_WAKE,
+                                     TRC_SCHED_SWITCH_INFPREV,
+                                     TRC_SCHED_SWITCH_INFNEXT,
+                                     TRC_SCHED_SCHEDDOM_JOIN,
+                                     TRC_SCHED_SCHEDDOM_LEAVE,
+                                     TRC_SCHED_SCHEDDOM_DISSOLVE,
+                                     TRC_SCHED_SCHEDDOM_THROTTLE,
                                      TRC_SCHED_SCHEDDOM_UNTHROTTLE};
 
 /// Frames of the hypervisor's, mapped one after the other.

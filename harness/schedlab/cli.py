@@ -22,7 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from schedlab import checkpoint, mutants, overhead, qemu, report, run, scenario, sides
+from schedlab import bench, checkpoint, headline, index, mutants, overhead, qemu, report, run
+from schedlab import scenario, sides
 from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
@@ -148,7 +149,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     comparer.set_defaults(action=_compare)
 
-    for command in (runner, calibrator, counter, hunter, comparer):
+    bencher = commands.add_parser("bench", help="what operations cost, in instructions")
+    bencher.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    bencher.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    bencher.add_argument("--filter", default="", metavar="REGEX", help="these benchmarks alone")
+    bencher.add_argument("--no-schedule", action="store_true", help="leave schedule() out")
+    bencher.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    bencher.set_defaults(action=_bench)
+
+    headliner = commands.add_parser("headline", help="what groups are worth, in one page")
+    headliner.add_argument("--study", action="append", choices=headline.STUDIES, help="these alone")
+    headliner.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    headliner.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    headliner.add_argument("--no-linux", action="store_true", help="leave Linux cgroups out")
+    headliner.add_argument("--no-schedule", action="store_true", help="leave schedule() out")
+    headliner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    headliner.set_defaults(action=_headline)
+
+    for command in (runner, calibrator, counter, hunter, comparer, bencher, headliner):
         command.add_argument("--xen", default="4.17", metavar="BASE", help="Xen base (4.17)")
         command.add_argument(
             "--watchdog",
@@ -164,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="machines at once (%(default)s)",
         )
+
+    shower = commands.add_parser("report", help="make a run's page again; without one, the index")
+    shower.add_argument("run", nargs="?", type=Path, metavar="FOLDER")
+    shower.add_argument("--picture", action="store_true", help="the README's, from headline.json")
+    shower.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="the runs")
+    shower.set_defaults(action=_report)
 
     lister = commands.add_parser("list", help="list the scenarios")
     lister.set_defaults(action=_list)
@@ -343,6 +367,19 @@ def _compare(options: argparse.Namespace, build: Builder) -> int:
     return sides.main(options, both, lab, SCENARIOS, CALIBRATION)
 
 
+def _bench(options: argparse.Namespace, build: Builder) -> int:
+    plain = _lab(options, build, cold=False)
+    return bench.main(options, _with_bench(options, build), plain)
+
+
+def _headline(options: argparse.Namespace, build: Builder) -> int:
+    return headline.main(options, _lab(options, build, cold=False), CALIBRATION)
+
+
+def _with_bench(options: argparse.Namespace, build: Builder) -> Lab:
+    return _lab(options, lambda xen, variant: bench.with_bench(build(xen, variant)), cold=False)
+
+
 def _of_revision(base: str, side: sides.Side, built: Artifacts) -> Artifacts:
     from schedlab.build import Artifacts as RealArtifacts
     from schedlab.build import Layout, revision
@@ -358,6 +395,16 @@ def _of_revision(base: str, side: sides.Side, built: Artifacts) -> Artifacts:
 
 def _mutants(options: argparse.Namespace, build: Builder) -> int:
     return mutants.main(options, _lab(options, build, cold=True), MUTANTS, SCENARIOS)
+
+
+def _report(options: argparse.Namespace, build: Builder) -> int:
+    if options.picture:
+        print(index.picture(options.run or options.out / "reference"))
+    elif options.run is not None:
+        print(index.render(options.run))
+    else:
+        print(index.index(options.out))
+    return 0
 
 
 def _list(options: argparse.Namespace, build: Builder) -> int:

@@ -144,6 +144,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Program:
+    """A program of dom0's that ended; its output as it was."""
+
+    status: int
+    output: str
+
+
+@dataclass(frozen=True)
 class TraceClock:
     """One instant by two clocks: ns from t0, and the TSC of the trace's time stamps."""
 
@@ -180,6 +188,7 @@ class Records:
     errors: tuple[Error, ...]
     ended: bool
     trace: Trace | None = None
+    program: Program | None = None
 
 
 class _Fields:
@@ -258,6 +267,7 @@ def parse(lines: Iterable[str]) -> Records:
     ops: list[Op] = []
     samples: dict[str, Sample] = {}
     errors: list[Error] = []
+    program: Program | None = None
     clocks: list[TraceClock] = []
     buffers: dict[int, bytes] = {}
     ended = False
@@ -313,6 +323,8 @@ def parse(lines: Iterable[str]) -> Records:
             if sample.label in samples:
                 raise RecordError(f"{where}: a second sample {sample.label}")
             samples[sample.label] = sample
+        elif kind == "program":
+            program = Program(f.integer("status"), f.text("output"))
         elif kind == "trace_clock":
             clocks.append(TraceClock(f.integer("t_ns"), f.integer("tsc")))
         elif kind == "trace":
@@ -330,6 +342,7 @@ def parse(lines: Iterable[str]) -> Records:
     return Records(
         *(hello, ready, begin, tuple(created), tuple(ops), samples, tuple(errors), ended),
         Trace(tuple(clocks), buffers) if buffers else None,
+        program,
     )
 
 

@@ -297,6 +297,9 @@ class Scenario:
     seeds: tuple[int, ...]
     kinds: tuple[str, ...] = ("pv",)
     trace: bool = False
+    # Run in dom0 after the timeline: its words, and the domain that is to answer it, if any.
+    program: tuple[str, ...] = ()
+    echo: str | None = None
     # By the values of what varies; empty where nothing does.
     variations: Mapping[tuple[tuple[str, int], ...], Scenario] = field(default_factory=dict)
 
@@ -373,6 +376,9 @@ class Scenario:
         }
         if self.trace:
             body["trace"] = 1
+        if self.program:
+            echo = {} if self.echo is None else {"echo": self.echo}
+            body["program"] = {"words": list(self.program), **echo}
         return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
 
 

@@ -106,11 +106,12 @@ def result_file(folder: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Job:
-    """A case to measure."""
+    """A case to measure; ``side`` is one of a comparison, or a variant."""
 
     side: str
     what: Scenario
     dims: Dims
+    study: str = ""
 
 
 def cells(what: Scenario, side: Side) -> list[Dims]:
@@ -250,7 +251,7 @@ def _measure(
         groups = side.variant != STOCK
         return run.measure(labs[job.side], job.what, job.dims, side.variant, place, groups=groups)
 
-    cases = in_parallel(measure, todo, list(labs.values()), jobs, _say)
+    cases = in_parallel(measure, todo, list(labs.values()), jobs, say)
     return {
         name: [
             [case for job, case in zip(todo, cases) if job.side == name and job.what is one]
@@ -260,7 +261,7 @@ def _measure(
     }
 
 
-def _say(job: Job, case: Case, ready: int, of: int) -> None:
+def say(job: Job, case: Case, ready: int, of: int) -> None:
     took = "known" if case.cached else f"{case.outcome.wall_s:.1f} s"
     text = f"  {job.what.name} {job.dims.name()} {job.side.upper()} … "
     text += f"{case.judgement.verdict.word}, {took} ({ready}/{of})"

@@ -5,7 +5,8 @@ What is decoded (xen/include/public/trace.h, a word is 32 bits, little-endian):
 
     header: event (28 bits), data words (3), time-stamped (1)    [TSC, two words]    data
     switch_infprev   domain, unit, ns it ran                     who leaves the pCPU
-    switch_infnext   domain, unit, ns it waited, ns at most      who comes
+    switch_infnext   domain, unit, …                             who comes
+    wake             domain, unit
     scheddom_join, _leave, _throttle, _unthrottle    master, domain
     scheddom_dissolve                                master
 
@@ -19,8 +20,10 @@ The bound does not grow with the number of slices.
 
 from __future__ import annotations
 
+import bisect
+import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +31,7 @@ from schedlab.oracle import Check, Judgement, Verdict
 from schedlab.records import Records, Sample, Trace, TraceClock
 
 _VERBOSE = 0x28000
-INFPREV, INFNEXT = _VERBOSE + 14, _VERBOSE + 15
+WAKE, INFPREV, INFNEXT = _VERBOSE + 4, _VERBOSE + 14, _VERBOSE + 15
 GROUP_EVENTS = {
     _VERBOSE + 18: "join",
     _VERBOSE + 19: "leave",
@@ -63,14 +66,22 @@ class Event:
 
 @dataclass(frozen=True)
 class Slice:
-    """A unit on a pCPU, from begin to end (ns from t0); ``waited_ns``: runnable before it."""
+    """A unit on a pCPU, from begin to end (ns from t0).
+
+    ``woken_ns``: when it was first woken after its slice before; None: it was not, but preempted.
+    """
 
     pcpu: int
     domid: int
     unit: int
     begin_ns: float
     end_ns: float
-    waited_ns: int
+    woken_ns: float | None = None
+
+    @property
+    def delay_ns(self) -> float | None:
+        """From the wake-up to running."""
+        return None if self.woken_ns is None else max(0.0, self.begin_ns - self.woken_ns)
 
 
 @dataclass(frozen=True)
@@ -128,13 +139,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class _Switch:
-    """One goes (``ran_ns``, how long it ran) and ``comes`` comes, having waited."""
+    """One goes (``ran_ns``, how long it ran) and ``comes`` comes."""
 
     t_ns: float
     goes: tuple[int, int]
     ran_ns: int
     comes: tuple[int, int]
-    waited_ns: int
 
 
 def decode(trace: Trace) -> Timeline:
@@ -142,6 +152,7 @@ def decode(trace: Trace) -> Timeline:
     clock = Clock(trace.clocks)
     slices: list[Slice] = []
     happened: list[GroupEvent] = []
+    woken: dict[tuple[int, int], list[float]] = {}
     for pcpu, raw in sorted(trace.buffers.items()):
         found = events(pcpu, raw)
         slices += _slices(pcpu, _switches(pcpu, found, clock), trace.clocks[1].t_ns)
@@ -150,9 +161,27 @@ def decode(trace: Trace) -> Timeline:
                 domid = event.data[1] if len(event.data) > 1 else None
                 what = GROUP_EVENTS[event.event]
                 happened.append(GroupEvent(clock.ns(event.tsc), what, event.data[0], domid))
+            elif event.event == WAKE:
+                woken.setdefault((event.data[0], event.data[1]), []).append(clock.ns(event.tsc))
     slices.sort(key=lambda s: (s.begin_ns, s.pcpu))
     happened.sort(key=lambda e: e.t_ns)
-    return Timeline(tuple(slices), tuple(happened))
+    return Timeline(tuple(_with_wakes(slices, woken)), tuple(happened))
+
+
+def _with_wakes(
+    slices: Iterable[Slice], woken: Mapping[tuple[int, int], list[float]]
+) -> Iterator[Slice]:
+    """Each slice with the first wake-up of its unit since that had run before."""
+    ordered = {unit: sorted(times) for unit, times in woken.items()}
+    last: dict[tuple[int, int], float] = {}
+    for one in slices:
+        unit = (one.domid, one.unit)
+        times = ordered.get(unit, [])
+        k = bisect.bisect_right(times, last.get(unit, -math.inf))
+        last[unit] = one.end_ns
+        # A time stamp is up to LAG_NS late.
+        found = k < len(times) and times[k] <= one.begin_ns + LAG_NS
+        yield replace(one, woken_ns=times[k]) if found else one
 
 
 def _switches(pcpu: int, found: Sequence[Event], clock: Clock) -> list[_Switch]:
@@ -173,7 +202,7 @@ def _switches(pcpu: int, found: Sequence[Event], clock: Clock) -> list[_Switch]:
             if switches:
                 # The record has 32 bits of it.
                 ran += round((t_ns - switches[-1].t_ns - ran) / 2**_WORD) * 2**_WORD
-            switches.append(_Switch(t_ns, goes, ran, comes, event.data[2]))
+            switches.append(_Switch(t_ns, goes, ran, comes))
             went = None
     return switches
 
@@ -196,11 +225,11 @@ def _slices(pcpu: int, switches: Sequence[_Switch], end_ns: float) -> list[Slice
     _not_later(laid, switches, first)
     if not switches:
         return []
-    first_one = Slice(pcpu, *switches[0].goes, laid[0] - switches[0].ran_ns, laid[0], 0)
+    first_one = Slice(pcpu, *switches[0].goes, laid[0] - switches[0].ran_ns, laid[0])
     return [
         first_one,
         *(
-            Slice(pcpu, *one.comes, begin, end, one.waited_ns)
+            Slice(pcpu, *one.comes, begin, end)
             for one, begin, end in zip(switches, laid, [*laid[1:], max(laid[-1], end_ns)])
         ),
     ]
@@ -381,7 +410,8 @@ def chrome_trace(found: Timeline, records: Records) -> dict[str, Any]:
         if s.domid == IDLE:
             continue
         span = {"ph": "X", "ts": s.begin_ns / 1e3, "dur": (s.end_ns - s.begin_ns) / 1e3}
-        arguments = {"waited_us": s.waited_ns / 1e3, "pcpu": s.pcpu}
+        delay = {} if s.delay_ns is None else {"us_since_woken": s.delay_ns / 1e3}
+        arguments: dict[str, float] = {"pcpu": s.pcpu, **delay}
         text = name(s.domid)
         out.append({**span, "pid": 1, "tid": s.pcpu, "name": text, "args": arguments})
         tid = s.domid * 64 + s.unit
@@ -477,10 +507,10 @@ def budget(found: Timeline, master: int, step_ns: int = 10_000_000) -> list[tupl
     return sorted(dict(out).items())
 
 
-def waits(found: Timeline, of: Mapping[int, str]) -> dict[str, list[float]]:
-    """By domain, how long (us) each slice's unit had been runnable before it."""
-    out: dict[str, list[float]] = {}
-    for s in found.slices:
-        if s.domid in of and s.waited_ns:
-            out.setdefault(of[s.domid], []).append(s.waited_ns / 1e3)
-    return out
+def delays(slices: Iterable[Slice], domid: int, from_ns: float, to_ns: float) -> list[float]:
+    """Of the domain's slices that begin between two instants: from wake-up to running, in us."""
+    return [
+        s.delay_ns / 1e3
+        for s in slices
+        if s.domid == domid and from_ns <= s.begin_ns < to_ns and s.delay_ns is not None
+    ]

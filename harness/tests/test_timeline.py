@@ -27,12 +27,10 @@ def word(event: int, t_ns: int, *data: int) -> bytes:
     return struct.pack(f"<IQ{len(data)}I", head, BASE + t_ns, *data)
 
 
-def switch(
-    t_ns: int, goes: int, ran_ns: int, comes: int, waited_ns: int = 0, lag: int = 0
-) -> bytes:
+def switch(t_ns: int, goes: int, ran_ns: int, comes: int, lag: int = 0) -> bytes:
     """The two records of a switch at t_ns, which are written ``lag`` after it."""
     return word(timeline.INFPREV, t_ns + lag, goes, 0, ran_ns & 0xFFFFFFFF) + word(
-        timeline.INFNEXT, t_ns + lag + 500, comes, 0, waited_ns, MS
+        timeline.INFNEXT, t_ns + lag + 500, comes, 0, 0, MS
     )
 
 
@@ -42,9 +40,11 @@ def shared(lags: tuple[int, ...] = (7000, 20_000, 9000)) -> bytes:
     for k in range(4):
         at = k * 10 * MS + 5 * MS
         raw += word(0x28016, at - 1000, 1, 1)
-        raw += switch(at, IDLE, 9 * MS if k else 5 * MS, 1, 3 * MS, lags[0])
-        raw += switch(at + MS // 2, 1, MS // 2, 2, 4 * MS, lags[1])
-        raw += switch(at + MS, 2, MS // 2, IDLE, 0, lags[2])
+        # The master is woken once, and again where it has been already; the second never.
+        raw += word(timeline.WAKE, at - 3000, 1, 0) + word(timeline.WAKE, at - 900, 1, 0)
+        raw += switch(at, IDLE, 9 * MS if k else 5 * MS, 1, lags[0])
+        raw += switch(at + MS // 2, 1, MS // 2, 2, lags[1])
+        raw += switch(at + MS, 2, MS // 2, IDLE, lags[2])
         raw += word(0x28015, at + MS, 1, 2)
     return raw
 
@@ -96,7 +96,8 @@ def test_slices_tile_the_pcpu() -> None:
     busy = [s for s in slices if s.domid != IDLE]
     assert {round(s.end_ns - s.begin_ns) for s in busy} == {MS // 2}
     assert [s.domid for s in busy] == [1, 2] * 4
-    assert busy[0].waited_ns == 3 * MS
+    assert [s.delay_ns for s in busy] == [pytest.approx(10_000), None] * 4
+    assert len(timeline.delays(slices, 1, 10 * MS, 40 * MS)) == 3
     # As late as none is later than its time stamp.
     assert busy[0].begin_ns == pytest.approx(5 * MS + 7000)
 

@@ -143,6 +143,10 @@ void RecordWriter::trace(const TraceBuffer& buffer) {
   } while (!left.empty());
 }
 
+void RecordWriter::program(int status, const std::string& output) {
+  write(sink_, {{"r", "program"}, {"status", status}, {"output", output}});
+}
+
 void RecordWriter::error(const Error& error) {
   ++errors_;
   write(sink_, {{"r", "error"}, {"what", error.what}, {"errno", errno_json(error.errnum)}});

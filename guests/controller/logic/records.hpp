@@ -74,6 +74,7 @@ class RecordWriter {
   void trace_clock(const TraceClock& clock);
   /// Some lines, as the bytes are many.
   void trace(const TraceBuffer& buffer);
+  void program(int status, const std::string& output);
   void error(const Error& error);
   void end();
 

@@ -35,6 +35,9 @@ class Runner {
   /// Fixes t0, runs the timeline to its end, and only then writes what was observed.
   void run();
 
+  /// Of a domain of the scenario, or dom0.
+  [[nodiscard]] DomainId id_of(const std::string& name) const;
+
  private:
   struct Domain {
     std::string name;
@@ -50,7 +53,6 @@ class Runner {
   [[nodiscard]] Status apply(const TimelineOp& op);
   void take_sample(std::size_t index, const std::string& label);
   void observe_guest(const Domain& domain, DomainSample& sample);
-  [[nodiscard]] DomainId id_of(const std::string& name) const;
   [[nodiscard]] Result<PoolId> pool_of(const std::string& name) const;
   [[nodiscard]] std::string name_of(DomainId id) const;
   void write_observations();

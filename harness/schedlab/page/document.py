@@ -63,7 +63,14 @@ class Listing:
     entries: tuple[tuple[str, str], ...]
 
 
-Block = Heading | Text | Facts | Figure | Table | Listing
+@dataclass(frozen=True)
+class Links:
+    """Other pages: (name, relative address or empty, what, how)."""
+
+    entries: tuple[tuple[str, str, str, str], ...]
+
+
+Block = Heading | Text | Facts | Figure | Table | Listing | Links
 
 
 @dataclass
@@ -142,12 +149,28 @@ def _html(block: Block) -> str:
         if block.folded:
             return f"<details><summary>{_inline(block.caption)}</summary>{table}</details>"
         return table
+    if isinstance(block, Links):
+        return _links(block)
     entries = "".join(
         f"<dt>{escape(name)}</dt>"
         f'<dd class="{"mono" if len(value) > 40 else ""}">{escape(value)}</dd>'
         for name, value in block.entries
     )
     return f"<dl>{entries}</dl>"
+
+
+def _links(block: Links) -> str:
+    rows = []
+    for name, address, what, how in block.entries:
+        text = escape(name)
+        if address:
+            text = f'<a href="{escape(address)}">{text}</a>'
+        cells = "".join(f"<td>{part}</td>" for part in (text, escape(what), escape(how)))
+        rows.append(f"<tr>{cells}</tr>")
+    return (
+        '<div class="scroll"><table><thead><tr><th>run</th><th>what</th><th>result</th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _numeric(table: Table) -> list[bool]:
@@ -212,6 +235,8 @@ def markdown(document: Document) -> str:
             out.append(f"![{block.caption or block.name}](plots/{block.name}.svg)")
         elif isinstance(block, Table):
             out.append(_markdown_table(block))
+        elif isinstance(block, Links):
+            out.append("\n".join(f"- [{n}]({a}): {w}, {h}" for n, a, w, h in block.entries))
         else:
             out.append("\n".join(f"- {name}: `{value}`" for name, value in block.entries))
     return "\n\n".join(part for part in out if part) + "\n"

@@ -85,7 +85,9 @@ def chart(
         where = (ms(s.begin_ns), ms(s.end_ns))
         name = names.get(s.domid, f"d{s.domid}")
         length = (s.end_ns - s.begin_ns) / 1e6
-        says = f"{name}, {length:.3f} ms on pCPU {s.pcpu}, after waiting {s.waited_ns / 1e6:.3f} ms"
+        says = f"{name}, {length:.3f} ms on pCPU {s.pcpu}"
+        if s.delay_ns is not None:
+            says += f", {s.delay_ns / 1e6:.3f} ms after its wake-up"
         classes = f"fill c{colours.get(s.domid, 7) % svg.COLOURS}"
         for row in (f"pCPU {s.pcpu}", name):
             if row in place:
