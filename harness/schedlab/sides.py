@@ -34,12 +34,13 @@ from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.page import compare_page, document
 from schedlab.oracle import Verdict, worst
+from schedlab.qemu import TOPOLOGIES
 from schedlab.run import Case, Lab
 from schedlab.scenario import KINDS, Dims, Scenario
 
 STOCK = "stock"
 _SCHEDULERS = ("credit", "credit2")
-_TOPOLOGIES = ("cores", "sockets")
+_TOPOLOGIES = tuple(TOPOLOGIES)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ def label(value: float) -> str:
     """A figure on an axis."""
     if value == 0:
         return "0"
-    if abs(value) >= 10_000 or abs(value) < 0.001:
+    if abs(value) >= 1_000_000 or abs(value) < 0.001:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
