@@ -14,7 +14,7 @@ import pytest
 from schedlab import cgroups, cli, headline, index, scenario
 from schedlab.core.errors import LabError
 from schedlab.page import document, headline_page
-from schedlab.page.document import Figure
+from schedlab.page.document import Figure, Table
 
 
 def cap_row(scheduler: str, variant: str, domains: int, error: float) -> dict[str, Any]:
@@ -72,6 +72,8 @@ def test_page() -> None:
     assert "stock, apart" in text and "stock, even" not in text and "patched, even" in text
     figures = {b.name for b in page.blocks if isinstance(b, Figure)}
     assert figures >= {"headline", "cap-credit", "split", "waits-credit", "growth-pcpus-error"}
+    (delays,) = [b for b in page.blocks if isinstance(b, Table) and "wake-ups" in b.columns]
+    assert [row[1] for row in delays.rows] == ["stock, apart", "patched, apart", "patched, even"]
     skipped = whole()
     skipped["linux"] = {"skipped": "no cpu controller", "rows": []}
     assert "no cpu controller" in document.html(headline_page.page(skipped))
