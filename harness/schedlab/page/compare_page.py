@@ -83,7 +83,7 @@ def _largest(rows: Sequence[Mapping[str, Any]], a: str, b: str) -> list[Heading 
         return [Text("No row is better or worse beyond its thresholds.")]
     ranked = sorted(judged, key=lambda row: -abs(float(row["relative"] or 0)))
     table = Table(
-        ("scenario", "where", "metric", f"A: {a}", f"B: {b}", "difference", "relative %", ""),
+        ("scenario", "where", "metric", f"A: {a}", f"B: {b}", "difference", "relative %", "status"),
         tuple(
             (
                 *(row["scenario"], _where(row), row["metric"], _mean(row["a"]), _mean(row["b"])),

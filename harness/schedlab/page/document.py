@@ -189,6 +189,8 @@ def shown(cell: Cell, digits: int) -> str:
     return str(cell)
 
 
+# Columns whose words are coloured.
+_JUDGED = frozenset({"verdict", "status"})
 _KINDS = frozenset({"pass", "fail", "error", "crash", "better", "worse"})
 
 
@@ -200,9 +202,9 @@ def _table(table: Table) -> str:
     rows = []
     for row in table.rows:
         cells = []
-        for cell, n in zip(row, numeric):
+        for cell, n, column in zip(row, numeric, table.columns):
             kind = "n" if n else ""
-            if isinstance(cell, str) and cell in _KINDS:
+            if column in _JUDGED and isinstance(cell, str) and cell in _KINDS:
                 kind = cell
             value = f' data-v="{cell!r}"' if isinstance(cell, (int, float)) else ""
             attribute = f' class="{kind}"' if kind else ""
