@@ -128,6 +128,8 @@ def with_bench(built: Artifacts) -> Artifacts:
     from schedlab.core.store import sha256_file
 
     assert isinstance(built, RealArtifacts)
+    if not built.guests:
+        return built  # DRY=1, and nothing is built yet
     entry = next(iter(built.guests.values())).parent.parent
     made = with_program(Layout.from_environment(), entry / "controller", entry / "bench")
     path = made / "initramfs"

@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 PERIOD_US = 100_000
+# Throttled in fewer of its periods than this, a group was short of CPU time, not at its quota.
+LIMITED = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Measured:
     cap_percent: int
     windows: tuple[float, ...]
     used_ns: tuple[int, ...]
+    throttled: float  # in which part of its periods
+
+    @property
+    def limited(self) -> bool:
+        """Whether the quota was what limited it; not so where the host is too busy."""
+        return self.throttled >= LIMITED
 
     @property
     def share(self) -> float:
@@ -114,6 +122,12 @@ def cpu_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
+def _periods(group: Path) -> tuple[int, int]:
+    """(periods, those in which it was throttled) so far."""
+    found = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+    return int(found["nr_periods"]), int(found["nr_throttled"])
+
+
 def measure(
     quota: Quota, processes: int, cap_percent: int, windows: int = 10, window_s: float = 1.0
 ) -> Measured:
@@ -121,6 +135,7 @@ def measure(
     with _group(quota, cap_percent) as group, _spinners(group, processes) as pids:
         time.sleep(0.5)
         shares = []
+        periods = _periods(group)
         first = before = [cpu_ns(pid) for pid in pids]
         then = time.monotonic_ns()
         for _ in range(windows):
@@ -129,4 +144,6 @@ def measure(
             shares.append(100 * (sum(after) - sum(before)) / (now - then))
             before, then = after, now
         used = tuple(b - a for a, b in zip(first, before))
-    return Measured(processes, cap_percent, tuple(shares), used)
+        passed, throttled = (b - a for a, b in zip(periods, _periods(group)))
+    part = throttled / passed if passed else 0.0
+    return Measured(processes, cap_percent, tuple(shares), used, part)

@@ -119,12 +119,16 @@ def linux(seconds: int) -> dict[str, Any]:
     if isinstance(quota, str):
         return {"skipped": quota, "rows": []}
     rows: list[dict[str, Any]] = []
+    left_out = []
     for processes, cap in LINUX:
         print(f"  Linux cgroup v{quota.version}: {processes} at {cap} % …", file=sys.stderr)
         try:
             found = cgroups.measure(quota, processes, cap, windows=seconds)
         except OSError as error:
             return {"skipped": f"cgroup v{quota.version} at {quota.root}: {error}", "rows": rows}
+        if not found.limited:
+            left_out.append(f"{processes} at {cap} % ({found.throttled:.0%})")
+            continue
         errors = [100 * (share - cap) / cap for share in found.windows]
         whole = 100 * (found.share - cap) / cap
         total = sum(found.used_ns)
@@ -134,7 +138,7 @@ def linux(seconds: int) -> dict[str, Any]:
                 **{"whole_error": whole, "split": [100 * u / total for u in found.used_ns]},
             }
         )
-    return {"version": quota.version, "rows": rows}
+    return {"version": quota.version, "rows": rows, "left_out": left_out}
 
 
 def own_cost(lab: Lab, cases: Iterable[Case]) -> list[dict[str, Any]]:

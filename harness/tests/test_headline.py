@@ -146,6 +146,19 @@ def test_cgroups_skipped_with_a_reason(tmp_path: Path) -> None:
     assert "not enabled" in str(cgroups.find(tmp_path))
 
 
+def test_a_busy_host_is_no_quota(tmp_path: Path) -> None:
+    """A group that its quota seldom stops was short of CPU time: no figure of the quota."""
+    group = tmp_path / "g"
+    group.mkdir()
+    (group / "cpu.stat").write_text("nr_periods 100\nnr_throttled 95\nthrottled_time 5\n")
+    assert cgroups._periods(group) == (100, 95)
+    for part, limited in ((1.0, True), (0.95, True), (0.9, False), (0.0, False)):
+        assert cgroups.Measured(1, 10, (10.0,), (1,), part).limited == limited
+    busy = whole()
+    busy["linux"] = {"version": 1, "rows": [], "left_out": ["1 at 50 % (12%)"]}
+    assert "1 at 50 % (12%)" in document.html(headline_page.page(busy))
+
+
 def test_cpu_clock_of_a_process() -> None:
     """Another process's CPU time, in ns."""
     before, used = cgroups.cpu_ns(os.getpid()), time.process_time_ns()

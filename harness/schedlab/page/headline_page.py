@@ -8,7 +8,7 @@ from typing import Any
 
 from schedlab import statistics
 from schedlab.page import bench_page, plots
-from schedlab.page.document import Document, Facts, Figure, Heading, Listing, Table, Text
+from schedlab.page.document import Cell, Document, Facts, Figure, Heading, Listing, Table, Text
 from schedlab.page.svg import Chart, Linear, Log, Names
 
 Row = Mapping[str, Any]
@@ -24,6 +24,8 @@ def page(found: Mapping[str, Any]) -> Document:
     document.add(Facts(tuple(_facts(rows, linux))), Figure("headline", picture(found), wide=True))
     if linux.get("skipped"):
         document.add(Text(f"Linux cgroups were skipped: {linux['skipped']}."))
+    if linux.get("left_out"):
+        document.add(Text(_LEFT_OUT + ", ".join(linux["left_out"]) + "."))
     document.add(*_broken(rows))
     document.add(Heading("Error of a cap"), *_caps(rows), _cap_table(rows, linux))
     document.add(Heading("Split between the group's domains"), *_splits(rows, linux))
@@ -39,6 +41,12 @@ _LEAD = (
     "Groups of busy domains under one cap, against a single domain on stock and on patched Xen, "
     "and against busy processes under a CPU quota of Linux cgroups on the same host. Xen is "
     "measured in virtual time, exactly; Linux in real time, beside whatever else the host did."
+)
+
+
+_LEFT_OUT = (
+    "Left out, as this host was too busy for the quota to be what limited them (in brackets, in how "
+    "many of the periods it was): processes "
 )
 
 
@@ -83,6 +91,7 @@ def picture(found: Mapping[str, Any]) -> str:
         "Error of a cap in each window of 1 s: one domain, a group, Linux cgroups",
         Names(tuple("" for _ in columns) or ("",)),
         Log(_LEAST, max([1.0, *errors])),
+        x_label=" ",
         y_label="% of the cap",
         width=1080,
         height=360,
@@ -175,18 +184,24 @@ def _caps(rows: Sequence[Row]) -> list[Figure]:
 
 
 def _cap_table(rows: Sequence[Row], linux: Mapping[str, Any]) -> Table:
-    cells = []
+    cells: list[tuple[Cell, ...]] = []
     for row in sorted(_cap_rows(rows), key=lambda r: tuple(map(str, _key(r)))):
         p95, most = _spread([row])
         cells.append(
             (
-                *(row["scheduler"], row["variant"], row["pcpus"], row["domains"], row["cap"]),
+                *(
+                    row["scheduler"],
+                    row["variant"],
+                    row["pcpus"],
+                    row["domains"],
+                    _whole(row["cap"]),
+                ),
                 *(row["whole_error"], p95, most, _uneven(row)),
             )
         )
     for row in linux["rows"]:
         p95, most = _spread([row])
-        who = (f"Linux cgroup v{linux['version']}", "-", None, row["processes"], float(row["cap"]))
+        who = (f"Linux cgroup v{linux['version']}", "-", None, row["processes"], row["cap"])
         cells.append((*who, row["whole_error"], p95, most, _uneven(row)))
     columns = ("scheduler", "Xen", "pCPUs", "domains", "cap %", "error over 10 s %")
     return Table(
@@ -194,6 +209,10 @@ def _cap_table(rows: Sequence[Row], linux: Mapping[str, Any]) -> Table:
         tuple(cells),
         "Errors are relative to the cap; the distance is relative to an even part.",
     )
+
+
+def _whole(value: float) -> Cell:
+    return int(value) if value == int(value) else value
 
 
 def _uneven(row: Row) -> float | None:
