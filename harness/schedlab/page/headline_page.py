@@ -45,8 +45,8 @@ _LEAD = (
 
 
 _LEFT_OUT = (
-    "Left out, as this host was too busy for the quota to be what limited them (in brackets, in how "
-    "many of the periods it was): processes "
+    "Left out, as this host was too busy for the quota to be what limited them (in brackets: in "
+    "how many of the periods it was): processes "
 )
 
 
