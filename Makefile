@@ -51,11 +51,18 @@ help:
 run: build ## everything from nothing, then the main experiment (SCENARIO=…, ARGS=…)
 	@harness/lab run $(SCENARIO) --xen $(XEN) $(ARGS)
 
-test: lint ctest ## style, unit tests, then the acceptance tests (TIER=smoke|test|full, NO_CACHE=1)
+test: lint ctest ## style, unit tests, then the acceptance matrix (TIER=smoke|test|full, NO_CACHE=1)
 ifneq ($(TIER),smoke)
 	$(STEP) check-patches all
 endif
-	@$(PYTEST_RUN) -m '$(MARKERS_$(TIER))' --junitxml $(BUILD)/junit-$(TIER).xml $(PYTEST)
+	@$(call PYTEST_AND_MATRIX,$(TIER),$(MARKERS_$(TIER)),)
+
+.PHONY: accept bless
+accept: setup ## the acceptance matrix alone (TIER=…, NO_CACHE=1, ARGS='--shard 2/5 --seeds 3')
+	@harness/lab accept --tier $(TIER) --jobs $(JOBS) --junit $(BUILD)/junit-$(TIER).xml $(ARGS)
+
+bless: setup ## accept the smoke tier's exact results as they are now: results/golden.toml
+	@harness/lab bless --jobs $(JOBS) $(ARGS)
 
 # A side is said in `lab compare --help`: stock, patched, credit, 4.20, @HEAD~3, shift=7, xen:OPTION, a run's folder.
 .PHONY: compare
@@ -76,7 +83,7 @@ picture: ## draw the README's picture again, from results/reference/headline.jso
 	@harness/lab report --picture
 
 clean-results: ## remove every run; the reference stays
-	@$(SAY)find results -mindepth 1 -maxdepth 1 -not -name README.md -not -name reference -exec rm -rf {} +
+	@$(SAY)find results -mindepth 1 -maxdepth 1 -not -name README.md -not -name golden.toml -not -name reference -exec rm -rf {} +
 
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
@@ -86,7 +93,7 @@ mutants: setup ## break the series in many small ways: which test catches it?  (
 test-4.20: setup ## the second base: its series, then the acceptance tests that run on every base
 	@$(PYTHON) -m schedlab.build --xen 4.20 check-patches
 	$(STEP) --xen 4.20 all
-	@$(PYTEST_RUN) -m base420 --junitxml $(BUILD)/junit-4.20.xml $(PYTEST)
+	@$(call PYTEST_AND_MATRIX,4.20,base420,--tier full --xen 4.20)
 
 # --- building ------------------------------------------------------------------------------------------------------
 
@@ -136,7 +143,8 @@ check-patches: setup ## prove that the series applies, is stable, and reproduces
 
 # --- tests ---------------------------------------------------------------------------------------------------------
 
-# smoke boots nothing; full adds what takes minutes, and the second base.
+# The tiers are the matrix's (harness/scenarios/README.md).  Of the other tests smoke takes those that boot nothing; full adds
+# what takes minutes, and the second base.
 MARKERS_smoke := not acceptance and not slow
 MARKERS_test  := not slow and not base420
 MARKERS_full  :=
@@ -145,6 +153,15 @@ ifeq ($(filter $(TIER),smoke test full),)
 endif
 # Side by side by processes; each of them then runs one machine at a time.
 PYTEST_RUN = cd harness && $(PYTHON) -m pytest -p no:cacheprovider $(if $(filter-out 1,$(JOBS)),-n $(JOBS))
+
+# (name, markers, the matrix's options): both run, whatever comes of the first; one JUnit file has both, and the last line
+# counts both.
+define PYTEST_AND_MATRIX
+rm -f $(BUILD)/junit-$(1).xml $(BUILD)/junit-pytest-$(1).xml; status=0; \
+($(PYTEST_RUN) -m '$(2)' --junitxml $(BUILD)/junit-pytest-$(1).xml $(PYTEST)) || status=$$?; \
+harness/lab accept $(or $(3),--tier $(1)) --jobs $(JOBS) --junit $(BUILD)/junit-$(1).xml \
+    --add-junit $(BUILD)/junit-pytest-$(1).xml || status=$$?; exit $$status
+endef
 
 CTEST_DIR := $(BUILD)/work/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')

@@ -47,6 +47,9 @@ void vcpu_down(std::uint32_t vcpu);
 /// Brings up one that is down.
 void vcpu_up(std::uint32_t vcpu);
 
+/// How many vCPUs the controller wants up: 1 at least.
+[[nodiscard]] std::uint32_t vcpus_wanted();
+
 /// Leaves the reason in the report page and shuts the domain down as crashed.
 [[noreturn]] void fail(GuestFailure failure, std::uint64_t detail);
 

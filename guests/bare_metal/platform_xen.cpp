@@ -19,6 +19,7 @@ extern "C" {
                .failure = GuestFailure::kNone,
                .failure_detail = 0,
                .parameters = {},
+               .vcpus_wanted = 0,
                .reserved = {}},
     .slots = {}};
 }
@@ -184,6 +185,12 @@ void vcpu_down(std::uint32_t vcpu) {
 void vcpu_up(std::uint32_t vcpu) {
   const long result = hypercall<__HYPERVISOR_vcpu_op>(VCPUOP_up, vcpu);
   if (result != 0) fail(GuestFailure::kVcpuStart, static_cast<std::uint64_t>(result));
+}
+
+std::uint32_t vcpus_wanted() {
+  const std::uint32_t wanted = __atomic_load_n(&report_page.header.vcpus_wanted, __ATOMIC_RELAXED);
+  const std::uint32_t most = report_page.header.parameters.vcpus;
+  return wanted == 0 || wanted > most ? most : wanted;
 }
 
 void fail(GuestFailure failure, std::uint64_t detail) {

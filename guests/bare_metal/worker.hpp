@@ -27,6 +27,7 @@ class Worker {
     for (std::uint64_t rounds = parameters_.chunk_iterations; rounds != 0; --rounds) xorshift();
     observer_.chunk_done(platform::clock_ns(vcpu_));
     report();
+    come_and_go();
   }
 
   /// Chunks, until it has run for so long.
@@ -91,11 +92,28 @@ class Worker {
     return state_;
   }
 
+  /// Goes down where it is not wanted; vCPU 0 brings up whom it finds down and wanted.  A vCPU says
+  /// that it goes before it does: brought up in between, it is brought up again.
+  void come_and_go() {
+    const std::uint32_t wanted = platform::vcpus_wanted();
+    if (vcpu_ >= wanted) {
+      __atomic_store_n(&gone_[vcpu_], true, __ATOMIC_SEQ_CST);
+      down();
+      __atomic_store_n(&gone_[vcpu_], false, __ATOMIC_SEQ_CST);
+    } else if (vcpu_ == 0) {
+      for (std::uint32_t other = 1; other < wanted; ++other) {
+        if (__atomic_load_n(&gone_[other], __ATOMIC_SEQ_CST)) platform::vcpu_up(other);
+      }
+    }
+  }
+
   void report() {
     GuestReport report = observer_.report();
     platform::add_runstate(vcpu_, report);
     publish(slot_, report);
   }
+
+  static inline bool gone_[kMaxGuestVcpus];
 
   std::uint32_t vcpu_;
   const GuestParameters& parameters_;

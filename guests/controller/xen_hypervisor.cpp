@@ -232,6 +232,20 @@ Status XenHypervisor::unpause(DomainId id) {
   return outcome(xc_domain_unpause(xch_.get(), id), "xc_domain_unpause");
 }
 
+Status XenHypervisor::want_vcpus(DomainId id, std::uint32_t vcpus) {
+  const auto domain = domains_.find(id);
+  if (domain == domains_.end()) return Error{ESRCH, "no domain " + std::to_string(id)};
+  const auto page = ForeignPage::map(memory_.get(), id, domain->second.report_frame, true);
+  if (!page) return page.error();
+  ReportHeader& header = static_cast<ReportPage*>(page->data())->header;
+  __atomic_store_n(&header.vcpus_wanted, vcpus, __ATOMIC_RELAXED);
+  return Done{};
+}
+
+Status XenHypervisor::shut_down(DomainId id) {
+  return outcome(xc_domain_shutdown(xch_.get(), id, SHUTDOWN_poweroff), "xc_domain_shutdown");
+}
+
 Status XenHypervisor::destroy(DomainId id, bool keep) {
   if (!keep) domains_.erase(id);  // our mapping would keep the corpse
   return outcome(xc_domain_destroy(xch_.get(), id), "xc_domain_destroy");

@@ -24,6 +24,8 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Status connect(DomainId asks, DomainId answers) override;
   [[nodiscard]] Status pause(DomainId id) override;
   [[nodiscard]] Status unpause(DomainId id) override;
+  [[nodiscard]] Status want_vcpus(DomainId id, std::uint32_t vcpus) override;
+  [[nodiscard]] Status shut_down(DomainId id) override;
   [[nodiscard]] Status destroy(DomainId id, bool keep) override;
   [[nodiscard]] Result<SchedParameters> parameters(DomainId id) override;
   [[nodiscard]] Status set_cap(DomainId id, std::uint16_t cap_percent) override;

@@ -50,8 +50,9 @@ TEST_F(Records, Program) {
 
 TEST_F(Records, SmallOnes) {
   records.ready(1);
-  records.domain({.name = "a", .image = "burner-pv", .vcpus = 2, .affinity = {}, .peer = {}}, 3,
-                 {.cap_percent = 10, .weight = 256});
+  records.domain(
+      {.name = "a", .image = "burner-pv", .vcpus = 2, .affinity = {}, .peer = {}, .label = {}}, 3,
+      {.cap_percent = 10, .weight = 256});
   records.scenario("x", 18446744073709551615ULL);
   records.end();
   EXPECT_EQ(

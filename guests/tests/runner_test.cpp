@@ -34,6 +34,7 @@ class FakeHypervisor final : public Hypervisor {
   std::vector<std::uint64_t> seeds;
   std::function<void()> on_usage = [] {};
   std::uint64_t tsc = 0;
+  std::function<void()> on_page = [] {};
 
   Result<HostInfo> host() override { return HostInfo{}; }
   Result<DomainId> create(const DomainSpec& spec, std::uint64_t seed,
@@ -50,6 +51,10 @@ class FakeHypervisor final : public Hypervisor {
   }
   Status pause(DomainId id) override { return call("pause " + std::to_string(id)); }
   Status unpause(DomainId id) override { return call("unpause " + std::to_string(id)); }
+  Status want_vcpus(DomainId id, std::uint32_t vcpus) override {
+    return call("vcpus " + std::to_string(id) + " " + std::to_string(vcpus));
+  }
+  Status shut_down(DomainId id) override { return call("shutdown " + std::to_string(id)); }
   Status destroy(DomainId id, bool keep) override {
     pages.erase(id);
     return call("destroy " + std::to_string(id) + (keep ? " keep" : ""));
@@ -130,6 +135,7 @@ class FakeHypervisor final : public Hypervisor {
     return usage;
   }
   const ReportPage* report_page(DomainId id) override {
+    on_page();
     const auto found = pages.find(id);
     return found == pages.end() ? nullptr : found->second.get();
   }
@@ -292,6 +298,20 @@ TEST_F(RunnerTest, SampleDuringWhichDom0LostItsCpuIsTakenAgain) {
   EXPECT_GT(last()["t_ns"], 8'000);
 }
 
+// The page is of the moment of the usage, not of some ms later.
+TEST_F(RunnerTest, SampleIsTakenAgainWhenTheGuestsWereReadLate) {
+  scenario.timeline = {op(0, OpKind::kSample, "calm"), op(1'000, OpKind::kSample, "late"),
+                       op(2'000, OpKind::kEnd)};
+  int looks = 0;
+  hypervisor.on_page = [&] {
+    if (++looks == 4 * 3 + 2) clock.now += 7'000;
+  };
+  run();
+  EXPECT_EQ(looks, 6 * 3);
+  EXPECT_EQ(last()["span_ns"], 10);
+  EXPECT_GT(last()["t_ns"], 8'000);
+}
+
 TEST_F(RunnerTest, DissolvedGroupIsAbsentAndNoError) {
   scenario.timeline = {op(0, OpKind::kJoin, "a", "b"), op(1, OpKind::kDissolve, "a"),
                        op(2, OpKind::kSample, "x"), op(3, OpKind::kEnd)};
@@ -317,17 +337,21 @@ TEST_F(RunnerTest, ParametersReachTheHypervisor) {
   affinity.pcpus = {{0, 2}};
   TimelineOp share = op(0, OpKind::kShare, "a", "b");
   share.weight = 3;
+  TimelineOp vcpus = op(0, OpKind::kVcpus, "b");
+  vcpus.vcpus = 4;
   scenario.timeline = {cap,
                        weight,
                        affinity,
                        op(0, OpKind::kAffinity, "b"),
                        share,
                        op(0, OpKind::kLeave, "a", "b"),
+                       vcpus,
+                       op(0, OpKind::kShutdown, "a"),
                        op(0, OpKind::kEnd)};
   run();
   EXPECT_EQ((std::vector<std::string>(hypervisor.calls.begin() + 2, hypervisor.calls.end())),
             (std::vector<std::string>{"cap 1 33", "weight 0 99", "affinity 2 2", "affinity 2 any",
-                                      "share 1 2 3", "leave 1 2"}));
+                                      "share 1 2 3", "leave 1 2", "vcpus 2 4", "shutdown 1"}));
 }
 
 TEST_F(RunnerTest, PoolsAreFoundByName) {

@@ -39,6 +39,8 @@ Json good() {
       {"t_ns": 7, "op": "unpause", "domain": "second"},
       {"t_ns": 8, "op": "kill", "domain": "second"},
       {"t_ns": 8, "op": "share", "master": "master", "member": "second", "weight": 512},
+      {"t_ns": 8, "op": "vcpus", "domain": "master", "vcpus": 1},
+      {"t_ns": 8, "op": "shutdown", "domain": "second"},
       {"t_ns": 9, "op": "end"}]})");
 }
 
@@ -60,7 +62,7 @@ TEST(Scenario, EveryOpAndKeyIsRead) {
   EXPECT_EQ(master.chunk_iterations, 2000U);
   EXPECT_FALSE(scenario->domains[1].affinity);
 
-  ASSERT_EQ(scenario->timeline.size(), 14U);
+  ASSERT_EQ(scenario->timeline.size(), 16U);
   EXPECT_EQ(scenario->timeline[1].label, "alone/0");
   EXPECT_EQ(scenario->timeline[2].kind, OpKind::kJoin);
   EXPECT_EQ(scenario->timeline[2].member, "second");
@@ -71,8 +73,11 @@ TEST(Scenario, EveryOpAndKeyIsRead) {
   EXPECT_EQ(scenario->timeline[12].kind, OpKind::kShare);
   EXPECT_EQ(scenario->timeline[12].member, "second");
   EXPECT_EQ(scenario->timeline[12].weight, 512);
-  EXPECT_EQ(scenario->timeline[13].kind, OpKind::kEnd);
-  EXPECT_EQ(scenario->timeline[13].t_ns, 9U);
+  EXPECT_EQ(scenario->timeline[13].kind, OpKind::kVcpus);
+  EXPECT_EQ(scenario->timeline[13].vcpus, 1U);
+  EXPECT_EQ(scenario->timeline[14].domain, "second");
+  EXPECT_EQ(scenario->timeline[15].kind, OpKind::kEnd);
+  EXPECT_EQ(scenario->timeline[15].t_ns, 9U);
 }
 
 TEST(Scenario, NamesOfOpsGoBothWays) {
@@ -174,14 +179,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"/timeline/7/weight", "0", "timeline[7].weight"},
         BadCase{"/timeline/8/pcpus", "3", "timeline[8].pcpus"},
         BadCase{"/timeline/12/weight", "65536", "timeline[12].weight"},
-        BadCase{"/timeline/13", R"({"t_ns": 9, "op": "sample", "label": "x"})", "timeline"}));
+        BadCase{"/timeline/13/vcpus", "0", "timeline[13].vcpus"},
+        BadCase{"/timeline/13/vcpus", "16", "timeline[13].vcpus"},
+        BadCase{"/timeline/14/domain", "\"dom0\"", "timeline[14].domain"},
+        BadCase{"/timeline/15", R"({"t_ns": 9, "op": "sample", "label": "x"})", "timeline"}));
 
 TEST(Scenario, NothingFollowsTheEnd) {
   Json json = good();
   json["timeline"].push_back({{"t_ns", 9}, {"op", "end"}});
   const auto scenario = parse_scenario(json.dump());
   ASSERT_FALSE(scenario);
-  EXPECT_NE(scenario.error().what.find("timeline[13].op"), std::string::npos);
+  EXPECT_NE(scenario.error().what.find("timeline[15].op"), std::string::npos);
 }
 
 TEST(Scenario, WhatIsNotJsonIsSaidToBe) {

@@ -149,6 +149,11 @@ def runnable(burners: int, groups: int) -> Scenario:
     return scenario.parse(text, Path("runnable.toml"))
 
 
+def schedulers_of(what: Scenario) -> list[str]:
+    """Those of its matrix, in order."""
+    return list(dict.fromkeys(dims.scheduler for dims in what.matrix()))
+
+
 @dataclass(frozen=True)
 class Scheduling:
     """``schedule()`` with so many runnable vCPUs: instructions."""
@@ -223,7 +228,7 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab) -> int:
         counted: list[Scheduling] = []
         if not options.no_schedule:
             shift = next(iter(what.matrix())).shift
-            counted = scheduling(plain, options.xen, what.schedulers, folder, shift)
+            counted = scheduling(plain, options.xen, schedulers_of(what), folder, shift)
         whole = {
             "benchmarks": [asdict(one) for one in found],
             "schedule": [asdict(one) for one in counted],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: ``lab run``, ``compare``, ``list``, ``calibrate``, ``overhead``, …
+"""The command line: ``lab run``, ``accept``, ``bless``, ``list``, ``calibrate``, ….
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 all passed, 1 a check failed, 2
 could not run (an error or a crash), 130 interrupted.
@@ -22,11 +22,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from schedlab import bench, checkpoint, headline, index, mutants, overhead, qemu, report, run
-from schedlab import scenario, sides
+from schedlab import (
+    accept,
+    bench,
+    checkpoint,
+    headline,
+    index,
+    ledger,
+    mutants,
+    overhead,
+    qemu,
+    report,
+    run,
+    scenario,
+    sides,
+)
 from schedlab.core.command import dry_run, interrupt_on_sigterm
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
+from schedlab.matrix import DEFAULT_BASE, DEFAULT_TIER, TIERS
 from schedlab.oracle import Verdict, worst
 from schedlab.page import document, run_page, timeline_plot
 from schedlab.qemu import Artifacts
@@ -37,6 +51,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SCENARIOS = REPOSITORY / "harness" / "scenarios"
 CALIBRATION = SCENARIOS / "calibration.toml"
 RESULTS = REPOSITORY / "results"
+GOLDEN = RESULTS / ledger.FILE
 MUTANTS = REPOSITORY / "hypervisor" / "mutants"
 _STEPS = (checkpoint.STEP, run.STEP, "calibration")
 _EXIT = {
@@ -100,17 +115,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     runner.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
     runner.add_argument("--trace", action="store_true", help="the hypervisor's own, as a timeline")
+    runner.add_argument("--seed", type=_numbers, default=(), metavar="1,2", help="as --pcpus")
+    runner.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="(%(default)s)")
+    runner.add_argument("--case", metavar="NAME", help="this cell alone, as credit2-4p-cap5")
     runner.add_argument("--variant", choices=VARIANTS, default="patched")
     runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
-    runner.add_argument(
-        "--no-cache",
-        action="store_true",
-        default=os.environ.get("NO_CACHE", "0") not in ("", "0"),
-        help="measure again what is known, and be told if it differs (NO_CACHE=1)",
-    )
     runner.set_defaults(action=_run)
+
+    acceptor = commands.add_parser("accept", help="run the whole matrix, and say how it went")
+    acceptor.add_argument("names", nargs="*", metavar="SCENARIO", help="these alone")
+    acceptor.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="(%(default)s)")
+    acceptor.add_argument("--shard", type=_shard, metavar="2/5", help="the second fifth of it")
+    acceptor.add_argument("--seeds", type=int, metavar="N", help="each case with so many seeds")
+    acceptor.add_argument("--junit", type=Path, metavar="FILE", help="gets the JUnit XML, too")
+    acceptor.add_argument(
+        "--add-junit",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="of other tests: put into ours, and counted",
+    )
+    acceptor.set_defaults(action=_accept)
+
+    blesser = commands.add_parser("bless", help="accept the smoke tier's results as they are now")
+    blesser.set_defaults(action=_bless)
+
+    for command in (acceptor, blesser):
+        command.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
 
     calibrator = commands.add_parser("calibrate", help="check Xen and QEMU by a known answer")
     calibrator.add_argument("--variant", choices=VARIANTS, default="patched")
@@ -142,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     comparer.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
     comparer.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
     comparer.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    comparer.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="(%(default)s)")
     comparer.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     comparer.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     comparer.add_argument(
@@ -166,8 +201,23 @@ def _parser() -> argparse.ArgumentParser:
     headliner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     headliner.set_defaults(action=_headline)
 
-    for command in (runner, calibrator, counter, hunter, comparer, bencher, headliner):
-        command.add_argument("--xen", default="4.17", metavar="BASE", help="Xen base (4.17)")
+    for command in (runner, acceptor, blesser):
+        command.add_argument(
+            "--no-cache",
+            action="store_true",
+            default=os.environ.get("NO_CACHE", "0") not in ("", "0"),
+            help="measure again what is known, and be told if it differs (NO_CACHE=1)",
+        )
+
+    for command in (
+        *(runner, acceptor, blesser, calibrator, counter, hunter),
+        *(comparer, bencher, headliner),
+    ):
+        # Of what is run, the scenario may say it.
+        base = None if command in (runner, acceptor) else DEFAULT_BASE
+        command.add_argument(
+            "--xen", default=base, metavar="BASE", help=f"Xen base ({DEFAULT_BASE})"
+        )
         command.add_argument(
             "--watchdog",
             type=_seconds,
@@ -208,6 +258,11 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in _words(text))
 
 
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    return int(part), int(parts)
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
@@ -228,11 +283,13 @@ def _lab(options: argparse.Namespace, build: Builder, cold: bool) -> Lab:
     built: dict[str, Artifacts] = {}
     lock = threading.Lock()
 
-    def once(variant: str) -> Artifacts:
+    def once(name: str) -> Artifacts:
+        # Dims.variant(): the base is named where it is not the usual one.
+        base, _, variant = name.rpartition("/")
         with lock:
-            if variant not in built:
-                built[variant] = build(options.xen, variant)
-            return built[variant]
+            if name not in built:
+                built[name] = build(base or options.xen or DEFAULT_BASE, variant)
+            return built[name]
 
     folder = build_folder()
     return Lab(
@@ -252,14 +309,21 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         pcpus=options.pcpus,
         shift=options.shift,
         trace=options.trace,
+        seeds_=options.seed,
+        base=options.xen,
     )
+    if options.case is not None:
+        what = scenario.only(what, options.case)
+    else:
+        what = scenario.within(what, options.tier)
     lab = replace(_lab(options, build, options.cold), cache=not options.no_cache)
     with_stock = options.variant != "stock" and not options.no_reference
     with_stock = with_stock and any(p.show and not p.grouped for p in what.phases)
     started = time.time()
-    for variant in (options.variant, "stock") if with_stock else (options.variant,):
-        lab.build(variant)
-        run.calibrate(lab, variant, CALIBRATION)
+    variants = (options.variant, "stock") if with_stock else (options.variant,)
+    for name in sorted({dims.variant(v) for v in variants for dims in what.matrix()}):
+        lab.build(name)
+        run.calibrate(lab, name, CALIBRATION)
     if dry_run():
         _measure(lab, what, options.variant, with_stock, options.out / "RUN", 1)
         return 0
@@ -288,7 +352,8 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
 def _context(
     lab: Lab, options: argparse.Namespace, what: Scenario, started: float
 ) -> dict[str, Any]:
-    qemu_build = lab.build(options.variant).qemu
+    dims = next(what.matrix())
+    qemu_build = lab.build(dims.variant(options.variant)).qemu
     return {
         "command": shlex.join(["lab", *sys.argv[1:]]),
         "scenario_file": what.path.name,
@@ -296,7 +361,7 @@ def _context(
         "time": "virtual",
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "wall_s": time.time() - started,
-        "xen_base": options.xen,
+        "xen_base": options.xen or dims.base,
         "qemu": qemu_build.version,
         "python": platform.python_version(),
         "host": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -407,14 +472,29 @@ def _report(options: argparse.Namespace, build: Builder) -> int:
     return 0
 
 
+def _accept(options: argparse.Namespace, build: Builder) -> int:
+    lab = replace(_lab(options, build, cold=False), cache=not options.no_cache)
+    return accept.main(options, lab, SCENARIOS, GOLDEN)
+
+
+def _bless(options: argparse.Namespace, build: Builder) -> int:
+    lab = replace(_lab(options, build, cold=False), cache=not options.no_cache)
+    return accept.bless(options, lab, SCENARIOS, GOLDEN)
+
+
 def _list(options: argparse.Namespace, build: Builder) -> int:
     paths = sorted(SCENARIOS.glob("*.toml"))
     width = max((len(path.stem) for path in paths), default=0)
+    total = dict.fromkeys(TIERS, 0)
+    print(f"{'scenario':<{width}}  {'  '.join(TIERS)}  what it shows")
     for path in paths:
         what = scenario.load(path)
-        count = len(list(what.matrix()))
-        plural = "s" if count > 1 else ""
-        print(f"{path.stem:<{width}}  {count} case{plural}  {what.description}")
+        counts = {tier: len(list(what.matrix(tier))) for tier in TIERS}
+        total = {tier: total[tier] + counts[tier] for tier in TIERS}
+        columns = "  ".join(f"{counts[tier]:>{len(tier)}}" for tier in TIERS)
+        print(f"{path.stem:<{width}}  {columns}  {what.description}")
+    columns = "  ".join(f"{total[tier]:>{len(tier)}}" for tier in TIERS)
+    print(f"{'cases':<{width}}  {columns}")
     return 0
 
 

@@ -294,7 +294,10 @@ def table(rows: Iterable[Row], names: tuple[str, str] = ("A", "B")) -> str:
 
 
 # As Dims.name(): what is usual is not said.
-_USUAL = {"topology": "cores", "shift": "5", "seed": "1", "kind": "pv"}
+_USUAL = {
+    **{"topology": "cores", "shift": "5", "seed": "1", "kind": "pv"},
+    **{"base": "4.17", "build": "release"},
+}
 
 
 def short(dims: Iterable[tuple[str, str]]) -> str:

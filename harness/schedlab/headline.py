@@ -178,7 +178,7 @@ def main(options: argparse.Namespace, lab: Lab, calibration: Path) -> int:
         ]
         counted = []
         if not options.no_schedule:
-            schedulers = dict.fromkeys(s for one in what.values() for s in one.schedulers)
+            schedulers = dict.fromkeys(s for one in what.values() for s in bench.schedulers_of(one))
             counted = bench.scheduling(lab, options.xen, schedulers, folder, 5, SCHEDULE)
         whole = {
             "format": FORMAT,

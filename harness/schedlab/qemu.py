@@ -126,6 +126,10 @@ class Artifacts(Protocol):
     def hashes(self) -> Mapping[str, str]:
         ...  # noqa: E704
 
+    @property
+    def origin(self) -> Mapping[str, str]:
+        ...  # noqa: E704
+
 
 class Cancelled(Exception):
     """Another part of the lab asked this run to stop."""
@@ -253,6 +257,14 @@ class Process:
         """The process id, which is also its group's."""
         return self._child.pid
 
+    def cpu_s(self) -> float | None:
+        """The CPU time it has taken; None when it is gone."""
+        try:
+            fields = Path(f"/proc/{self._child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def poll(self) -> int | None:
         """The exit status, None while it runs."""
         return self._child.poll()
@@ -277,12 +289,16 @@ class Process:
 
 @dataclass
 class Outcome:
-    """How a run went, as seen from outside; ``status`` is QEMU's, None when it was killed."""
+    """How a run went, as seen from outside; ``status`` is QEMU's, None when it was killed.
+
+    ``cpu_s`` is the host's CPU time that it took: what ``wall_s`` is on an idle host.
+    """
 
     status: int | None
     reason: str = ""
     wall_s: float = 0.0
     first_record_s: float | None = None
+    cpu_s: float = 0.0
 
 
 @dataclass
@@ -293,6 +309,7 @@ class Watcher:
     watchdog_s: float = DEFAULT_WATCHDOG_S
     cancel: threading.Event = field(default_factory=threading.Event)
     first_record_s: float | None = None
+    _cpu_s: float = 0.0
     _sizes: tuple[int, int] = (0, 0)
     _serial_read: int = 0
 
@@ -306,6 +323,8 @@ class Watcher:
         while True:
             if self.cancel.is_set():
                 raise Cancelled
+            # As it was at the last look: when it has ended it cannot be asked.
+            self._cpu_s = process.cpu_s() or self._cpu_s
             status = process.poll()
             now = time.monotonic()
             sizes = (_size(self.folder / RECORDS_FILE), _size(self.folder / SERIAL_FILE))
@@ -331,7 +350,7 @@ class Watcher:
 
     def _outcome(self, process: Process, status: int | None, reason: str) -> Outcome:
         wall_s = time.monotonic() - process.started
-        return Outcome(status, reason, wall_s, self.first_record_s)
+        return Outcome(status, reason, wall_s, self.first_record_s, self._cpu_s)
 
     def _fatal(self) -> str | None:
         with open(self.folder / SERIAL_FILE, "rb") as serial:

@@ -79,6 +79,53 @@ def machine_of(dims: Dims, xen_options: str = "") -> Machine:
     return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift, xen_options)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a case is made of; ``inputs`` are what its result is kept by."""
+
+    what: Scenario
+    text: str
+    argv: list[str]
+    env: Mapping[str, str]
+    script: str
+    context: dict[str, str]
+    inputs: Mapping[str, str]
+    incoming: Path | None
+
+
+def _prepare(lab: Lab, what: Scenario, dims: Dims, variant: str, groups: bool) -> _Prepared:
+    what = what.of(dims)
+    artifacts = lab.build(dims.variant(variant))
+    machine = machine_of(dims, lab.xen_options)
+    incoming: Path | None = None
+    context = {f"{variant}.{name}": value for name, value in sorted(artifacts.hashes.items())}
+    if not lab.cold:
+        made = checkpoint.get(lab.store, machine, artifacts, lab.logs, lab.watchdog_s, lab.cancel)
+        incoming = made / checkpoint.STATE_FILE
+        if not dry_run():
+            context["checkpoint"] = lab.store.manifest(made)["key"]
+    text = what.as_json(dims, groups=groups)
+    context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
+    images = what.images(dims.kind)
+    argv = qemu.command(machine, artifacts, images, incoming=incoming)
+    script = qemu.script(argv, artifacts.qemu.env)
+    wanted = ("xen", "kernel", "initramfs", "qemu", *(f"guest/{image}" for image in images))
+    inputs = {
+        **{name: artifacts.hashes[name] for name in wanted},
+        "arguments": json.dumps([*machine.arguments(), qemu.KERNEL_ARGS]),
+        "scenario": text,
+        "start": context.get("checkpoint", "cold"),
+        "format": "1",
+    }
+    env = artifacts.qemu.env
+    return _Prepared(what, text, argv, env, script, context, inputs, incoming)
+
+
+def is_known(lab: Lab, what: Scenario, dims: Dims, variant: str) -> bool:
+    """Whether it has been measured before."""
+    return lab.store.find(STEP, _prepare(lab, what, dims, variant, True).inputs) is not None
+
+
 def measure(
     lab: Lab,
     what: Scenario,
@@ -93,21 +140,8 @@ def measure(
     Bad behaviour of the subject is a verdict, not an exception.
     With DRY=1 the command is printed, nothing runs, and the case passes without checks.
     """
-    what = what.of(dims)
-    artifacts = lab.build(variant)
-    machine = machine_of(dims, lab.xen_options)
-    incoming: Path | None = None
-    context = {f"{variant}.{name}": value for name, value in sorted(artifacts.hashes.items())}
-    if not lab.cold:
-        made = checkpoint.get(lab.store, machine, artifacts, lab.logs, lab.watchdog_s, lab.cancel)
-        incoming = made / checkpoint.STATE_FILE
-        if not dry_run():
-            context["checkpoint"] = lab.store.manifest(made)["key"]
-    text = what.as_json(dims, groups=groups)
-    context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
-    images = what.images(dims.kind)
-    argv = qemu.command(machine, artifacts, images, incoming=incoming)
-    script = qemu.script(argv, artifacts.qemu.env)
+    prepared = _prepare(lab, what, dims, variant, groups)
+    what, script, context = prepared.what, prepared.script, prepared.context
     if dry_run():
         print(f"# {what.name} on {variant} {dims.name()}, in {folder}")
         print(script.split("\n", 1)[1], end="", flush=True)
@@ -115,26 +149,19 @@ def measure(
         idle = Judgement(Verdict.SKIP, "printed, not run", (), ())
         return Case(what, dims, variant, folder, script, context, Outcome(None), empty, idle)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = ("xen", "kernel", "initramfs", "qemu", *(f"guest/{image}" for image in images))
-    inputs = {
-        **{name: artifacts.hashes[name] for name in wanted},
-        "arguments": json.dumps([*machine.arguments(), qemu.KERNEL_ARGS]),
-        "scenario": text,
-        "start": context.get("checkpoint", "cold"),
-        "format": "1",
-    }
+    inputs = prepared.inputs
     known = lab.store.find(STEP, inputs)
     if known is not None and lab.cache:
         _copy(known, folder)
         outcome = Outcome(**json.loads((known / _OUTCOME_FILE).read_text()))
         case = _judged(what, dims, variant, folder, script, context, outcome, groups)
         return replace(case, cached=True)
-    (folder / qemu.SCENARIO_FILE).write_text(text)
+    (folder / qemu.SCENARIO_FILE).write_text(prepared.text)
     (folder / "command.sh").write_text(script)
-    if incoming is not None:
-        shutil.copyfile(incoming.parent / qemu.RECORDS_FILE, folder / "boot.jsonl")
+    if prepared.incoming is not None:
+        shutil.copyfile(prepared.incoming.parent / qemu.RECORDS_FILE, folder / "boot.jsonl")
     patience_s = lab.watchdog_s + WALL_PER_VIRTUAL * what.length_ns / 1e9
-    with Process(argv, artifacts.qemu.env, folder) as process:
+    with Process(prepared.argv, prepared.env, folder) as process:
         outcome = Watcher(folder, patience_s, lab.cancel).wait(process)
     case = _judged(what, dims, variant, folder, script, context, outcome, groups)
     if known is not None:
@@ -248,6 +275,7 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
     the answer will not change.
     """
     artifacts = lab.build(variant)
+    name = variant.replace("/", "-")
     what = scenario.load(path)
     dims = next(what.matrix())
     inputs = {
@@ -258,7 +286,7 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
         "expected": hashlib.sha256(what.text.encode()).hexdigest(),
         "format": "2",
     }
-    logs = lab.logs / f"calibration-{variant}"
+    logs = lab.logs / f"calibration-{name}"
 
     def make(folder: Path) -> None:
         # Cold, so that the verdict depends on the inputs alone, and that a QEMU too old for our

@@ -24,7 +24,10 @@ from typing import Any
 
 import jsonschema  # type: ignore[import]
 
+from schedlab import matrix, seeds
 from schedlab.core.errors import LabError
+from schedlab.matrix import Cell, Values
+from schedlab.matrix import Dims as Dims
 
 MAX_PCPUS = 16
 DEFAULT_WINDOW = "1s"
@@ -32,11 +35,6 @@ DEFAULT_WINDOW = "1s"
 # each 30 ms, credit2 resets budgets each 10 ms; contract E5 gives a change one period to be in
 # force.
 DEFAULT_SETTLE = "100ms"
-# Measured with the locked QEMU, see README.md: the slowest (most exact) shift at which the smoke is
-# quick.
-DEFAULT_SHIFT = 5
-# The first is the default.
-KINDS = ("pv", "pvh", "hvm")
 IMAGE_OF = {"pv": "pv", "pvh": "pvh", "hvm": "pvh"}
 # Each file is a workload, and is found by its name.
 WORKLOADS = Path(__file__).resolve().parents[2] / "guests" / "bare_metal" / "workloads"
@@ -73,6 +71,7 @@ _FORMATS = {
     "^[0-9]+ ?(s|ms|us|ns)$": 'a time with its unit, as "5s", "100ms", "20us" or "300000ns"',
     "^[0-9]+[MG]$": 'a size with its unit, as "8M"',
     "^[A-Za-z_]+:[A-Za-z_]+:[A-Za-z_]+$": "a label of FLASK's, as system_u:system_r:domU_t",
+    "^[0-9]+[.][0-9]+$": 'a base, as "4.17"',
     "^E[A-Z0-9]+$": 'the symbol of an errno, as "EBUSY"',
 }
 
@@ -149,6 +148,12 @@ class State:
     shares: Mapping[str, int] = field(default_factory=dict)
     pools: Mapping[str, frozenset[int]] = field(default_factory=dict)
     pool_of: Mapping[str, str] = field(default_factory=dict)
+    # Of domains that were told how many are to be up.
+    vcpus: Mapping[str, int] = field(default_factory=dict)
+
+    def units(self, domain: Domain) -> int:
+        """How many of its vCPUs are up."""
+        return self.vcpus.get(domain.name, domain.vcpus)
 
     def places(self, name: str, pcpus: int) -> int:
         """How many of the machine's ``pcpus`` the domain can run on."""
@@ -177,8 +182,10 @@ class State:
         domain = arguments.get("domain", "")
         if op == "start" or op == "unpause":
             return replace(self, running=self.running | {domain})
-        if op == "pause":
+        if op in ("pause", "shutdown"):
             return replace(self, running=self.running - {domain})
+        if op == "vcpus":
+            return replace(self, vcpus={**self.vcpus, domain: arguments["vcpus"]})
         if op == "kill":
             left = {m: of for m, of in self.master_of.items() if domain not in (m, of)}
             return replace(self, running=self.running - {domain}, master_of=left)
@@ -254,33 +261,6 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Dims:
-    """One cell of the matrix."""
-
-    scheduler: str
-    pcpus: int
-    topology: str
-    shift: int
-    seed: int
-    kind: str = "pv"
-    vary: tuple[tuple[str, int], ...] = ()
-
-    def name(self) -> str:
-        """A short name, unique inside a run, that sorts; defaults are left out of it."""
-        parts = [self.scheduler, f"{self.pcpus}p"]
-        parts += [f"{name}{value}" for name, value in self.vary]
-        if self.topology != "cores":
-            parts.append(self.topology)
-        if self.kind != KINDS[0]:
-            parts.append(self.kind)
-        if self.shift != DEFAULT_SHIFT:
-            parts.append(f"shift{self.shift}")
-        if self.seed != 1:
-            parts.append(f"seed{self.seed}")
-        return "-".join(parts)
-
-
-@dataclass(frozen=True)
 class Scenario:
     """A checked scenario."""
 
@@ -290,22 +270,18 @@ class Scenario:
     description: str
     domains: tuple[Domain, ...]
     phases: tuple[Phase, ...]
-    schedulers: tuple[str, ...]
-    pcpus: tuple[int, ...]
-    topologies: tuple[str, ...]
-    shifts: tuple[int, ...]
-    seeds: tuple[int, ...]
-    kinds: tuple[str, ...] = ("pv",)
+    cells: tuple[Cell, ...]
     trace: bool = False
     # Run in dom0 after the timeline: its words, and the domain that is to answer it, if any.
     program: tuple[str, ...] = ()
     echo: str | None = None
     # By the values of what varies; empty where nothing does.
-    variations: Mapping[tuple[tuple[str, int], ...], Scenario] = field(default_factory=dict)
+    variations: Mapping[Values, Scenario] = field(default_factory=dict)
 
     def of(self, dims: Dims) -> Scenario:
-        """The scenario of one cell, in which nothing varies."""
-        return self.variations[dims.vary] if dims.vary else self
+        """The scenario of one cell: nothing varies in it, and its seed has had its way."""
+        one = self.variations[dims.vary] if dims.vary else self
+        return seeds.sown(one, dims)
 
     @property
     def uses_groups(self) -> bool:
@@ -321,19 +297,10 @@ class Scenario:
         """Virtual time from t0 to the end."""
         return self.phases[-1].end_ns
 
-    def matrix(self) -> Iterator[Dims]:
-        """Every cell, in the order the scenario lists them."""
-        for cell in itertools.product(
-            self.schedulers,
-            self.topologies,
-            self.kinds,
-            self.variations or [()],
-            self.shifts,
-            self.seeds,
-            self.pcpus,
-        ):
-            scheduler, topology, kind, vary, shift, seed, pcpus = cell
-            yield Dims(scheduler, pcpus, topology, shift, seed, kind, vary)
+    def matrix(self, tier: str = matrix.TIERS[-1]) -> Iterator[Dims]:
+        """Every cell of a tier, in the order the scenario lists them."""
+        most = matrix.TIERS.index(tier)
+        return (cell.dims for cell in self.cells if matrix.TIERS.index(cell.tier) <= most)
 
     def steps(self, *, groups: bool = True) -> list[Step]:
         """The timeline: operations and samples in order, ``end`` last.
@@ -438,28 +405,54 @@ def parse(text: str, path: Path) -> Scenario:
 
 def _compiled(raw: Mapping[str, Any], path: Path, text: str) -> Scenario:
     """All variations; the first where one is to stand for all."""
-    found: dict[tuple[tuple[str, int], ...], Scenario] = {}
-    for values in _variations(raw, _Source(path, text)):
+    vary = _check_vary(raw.get("vary", {}), ("vary",), _Source(path, text))
+    matrices = _matrices(raw, vary, _Source(path, text))
+    cells = matrix.cells(matrices, vary)
+    found: dict[Values, Scenario] = {}
+    for values in dict.fromkeys(cell.dims.vary for cell in cells):
         source = _Source(path, text)
-        full = _expand(raw, dict(values), source)
-        _check_schema(full, source)
-        found[values] = _Compiler(full, source).compile()
+        mine = [cell for cell in cells if cell.dims.vary == values]
+        found[values] = _Compiler(_expand(raw, dict(values), source), source, mine).compile()
     first = next(iter(found.values()))
-    return replace(first, variations=found) if () not in found else first
+    return replace(first, variations=found, cells=tuple(cells)) if () not in found else first
 
 
-def _variations(raw: Mapping[str, Any], source: _Source) -> Iterator[tuple[tuple[str, int], ...]]:
-    """Each combination of values; one, of none, where nothing varies."""
-    vary = raw.get("vary", {})
+def _check_vary(vary: Any, key: KeyPath, source: _Source) -> Mapping[str, list[int]]:
+    """Lists of whole numbers, by name."""
     for name, values in vary.items() if isinstance(vary, dict) else ():
         if not (isinstance(values, list) and values and all(type(v) is int for v in values)):
             raise source.error(
-                ("vary", name), f"{values!r} is not a list of whole numbers", "give [1, 2, …]"
+                (*key, name), f"{values!r} is not a list of whole numbers", "give [1, 2, …]"
             )
         if len(set(values)) < len(values):
-            raise source.error(("vary", name), "a value is there twice", "drop one")
-    lists = [[(name, value) for value in values] for name, values in vary.items()]
-    yield from itertools.product(*lists)
+            raise source.error((*key, name), "a value is there twice", "drop one")
+    return vary if isinstance(vary, dict) else {}
+
+
+def _matrices(
+    raw: Mapping[str, Any], vary: Mapping[str, list[int]], source: _Source
+) -> list[Mapping[str, Any]]:
+    """What there is of ``[matrix]`` or ``[[matrix]]``, checked; one of defaults where there is
+    none.
+    """
+    # Before anything is made of them, the whole file's form.
+    first = {name: values[0] for name, values in vary.items() if values}
+    _check_schema(_expand(raw, first, source), source)
+    found = _as_list(raw.get("matrix"))
+    for i, one in enumerate(found):
+        mine = _check_vary(one.get("vary", {}), ("matrix", i, "vary"), source)
+        for name in mine:
+            if name not in vary:
+                raise source.error(
+                    ("matrix", i, "vary", name), "nothing of that name varies", "add it to [vary]"
+                )
+    return found
+
+
+def _as_list(matrices: Any) -> list[Any]:
+    if matrices is None:
+        return [{}]
+    return matrices if isinstance(matrices, list) else [matrices]
 
 
 def _expand(raw: Mapping[str, Any], values: Mapping[str, int], source: _Source) -> dict[str, Any]:
@@ -468,6 +461,9 @@ def _expand(raw: Mapping[str, Any], values: Mapping[str, int], source: _Source) 
     ``source`` is told where the expanded lists' entries come from.
     """
     full: dict[str, Any] = _substitute(raw, values, (), source)
+    if "matrix" in full:
+        source.one_matrix = not isinstance(full["matrix"], list)
+        full["matrix"] = _as_list(full["matrix"])
     copies: dict[str, list[str]] = {}
     domains, origin = [], []
     for i, domain in enumerate(full["domain"] if isinstance(full.get("domain"), list) else []):
@@ -548,19 +544,48 @@ def override(
     pcpus: Sequence[int] = (),
     shift: int | None = None,
     trace: bool = False,
+    seeds_: Sequence[int] = (),
+    base: str | None = None,
 ) -> Scenario:
-    """The scenario with parts of its matrix replaced, checked again as if the file had said so."""
+    """The scenario with parts of its matrices replaced, checked as if the file had said so."""
     raw = tomllib.loads(scenario.text)
-    matrix = raw.setdefault("matrix", {})
-    if schedulers:
-        matrix["scheduler"] = list(schedulers)
-    if pcpus:
-        matrix["pcpus"] = list(pcpus)
-    if shift is not None:
-        matrix["shift"] = [shift]
+    said: dict[str, Sequence[Any]] = {
+        "scheduler": list(schedulers),
+        "pcpus": list(pcpus),
+        "shift": [] if shift is None else [shift],
+        "seed": list(seeds_),
+        "base": [] if base is None else [base],
+    }
+    raw["matrix"] = _as_list(raw.get("matrix"))
+    for one in raw["matrix"]:
+        one.update({name: values for name, values in said.items() if values})
     if trace:
         raw["trace"] = True
     return _compiled(raw, scenario.path, scenario.text)
+
+
+def only(scenario: Scenario, name: str) -> Scenario:
+    """The scenario with the one cell of that name."""
+    found = tuple(cell for cell in scenario.cells if cell.dims.name() == name)
+    if not found:
+        known = [cell.dims.name() for cell in scenario.cells]
+        near = difflib.get_close_matches(name, known, 3)
+        raise ScenarioError(
+            f"{scenario.name} has no case {name}",
+            f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known)}",
+        )
+    return replace(scenario, cells=found)
+
+
+def within(scenario: Scenario, tier: str) -> Scenario:
+    """The scenario with the cells of that tier."""
+    mine = set(scenario.matrix(tier))
+    if not mine:
+        raise ScenarioError(
+            f"{scenario.name} has no case in tier {tier}",
+            f"give a larger one: {', '.join(matrix.TIERS)}",
+        )
+    return replace(scenario, cells=tuple(c for c in scenario.cells if c.dims in mine))
 
 
 def time_ns(text: str) -> int:
@@ -579,6 +604,8 @@ class _Source:
         self.lines = text.splitlines()
         # Of lists that were expanded: which entry of the text each entry comes from.
         self.origins: dict[KeyPath, list[int]] = {}
+        # The text says [matrix], not [[matrix]].
+        self.one_matrix = False
 
     def written(self, key: KeyPath) -> KeyPath:
         """The key in the text of a key in what was expanded."""
@@ -587,6 +614,8 @@ class _Source:
             n = len(place)
             if len(key) > n and key[:n] == place and isinstance(key[n], int):
                 found[n] = origin[int(key[n])]
+        if self.one_matrix and found[:2] == ["matrix", 0]:
+            del found[1]
         return tuple(found)
 
     def error(self, key: KeyPath, what: str, remedy: str) -> ScenarioError:
@@ -678,31 +707,36 @@ def _explain(error: Any, source: _Source) -> ScenarioError:
     if kind == "dependencies":
         return source.error(key, "tolerance without a reason", 'add reason = "why it is allowed"')
     if kind == "not":
-        return source.error(key, "share or like belongs to another clause", "drop it: README.md")
-    return source.error(key, str(error.message), "see harness/README.md")
+        return source.error(
+            key, "share or like belongs to another clause", "drop it: harness/scenarios/README.md"
+        )
+    return source.error(key, str(error.message), "see harness/scenarios/README.md")
 
 
 class _Compiler:
     """From checked TOML to a Scenario: references, order, arithmetic, groups followed through."""
 
-    def __init__(self, raw: Mapping[str, Any], source: _Source) -> None:
+    def __init__(self, raw: Mapping[str, Any], source: _Source, cells: Sequence[Cell]) -> None:
         self._raw = raw
         self._source = source
-        matrix = raw.get("matrix", {})
-        self._schedulers = tuple(matrix.get("scheduler", ["credit2"]))
-        self._pcpus = tuple(matrix.get("pcpus", [1]))
-        self._shifts = tuple(matrix.get("shift", [DEFAULT_SHIFT]))
+        self._cells = tuple(cells)
+        self._schedulers = {cell.dims.scheduler for cell in cells}
+        self._pcpus = {cell.dims.pcpus for cell in cells}
+        self._shifts = {cell.dims.shift for cell in cells}
         self._names: tuple[str, ...] = ()
         self._vcpus: dict[str, int] = {}
         self._pools: set[str] = set()
 
     def compile(self) -> Scenario:
-        raw, matrix = self._raw, self._raw.get("matrix", {})
-        odd = [pcpus for pcpus in self._pcpus if pcpus % 2]
-        if odd and "pairs" in matrix.get("topology", ()):
-            raise self._source.error(
-                ("matrix", "topology"), f"{odd[0]} pCPUs are not pairs", "give even numbers of them"
-            )
+        raw = self._raw
+        _check_schema(raw, self._source)
+        for dims in (cell.dims for cell in self._cells):
+            if dims.topology == "pairs" and dims.pcpus % 2:
+                raise self._source.error(
+                    ("matrix", 0, "topology"),
+                    f"{dims.pcpus} pCPUs are not pairs",
+                    "give even numbers of them",
+                )
         domains = tuple(self._domain(i, d) for i, d in enumerate(raw["domain"]))
         state = State(
             caps={DOM0: 0} | {d.name: d.cap_percent for d in domains},
@@ -726,12 +760,7 @@ class _Compiler:
             description=raw.get("description", "").strip(),
             domains=domains,
             phases=tuple(phases),
-            schedulers=self._schedulers,
-            pcpus=self._pcpus,
-            topologies=tuple(matrix.get("topology", ["cores"])),
-            shifts=self._shifts,
-            seeds=tuple(matrix.get("seed", [1])),
-            kinds=tuple(matrix.get("kind", [KINDS[0]])),
+            cells=self._cells,
             trace=raw.get("trace", False),
         )
 
@@ -795,7 +824,7 @@ class _Compiler:
                 f"{name}_ns": time_ns(given.get(name, "0ns")) for name in ("period", "run", "phase")
             },
         }
-        for shift, pcpus in itertools.product(self._shifts, self._pcpus):
+        for shift, pcpus in itertools.product(sorted(self._shifts), sorted(self._pcpus)):
             sight = {**looks(Dims("", pcpus, "", shift, 1)), **told}
             chunk_ns = sight["chunk_iterations"] * CHUNK_INSTRUCTIONS * (1 << shift)
             if chunk_ns >= sight["gap_threshold_ns"]:
@@ -892,7 +921,7 @@ class _Compiler:
             if role in raw and not (op == "domctl" and raw[role] in NO_DOMAINS):
                 self._check_name((*key, role), raw[role])
         if raw.get("domain") == DOM0 and op in (
-            *("start", "pause", "unpause", "kill", "affinity", "move"),
+            *("start", "pause", "unpause", "kill", "affinity", "move", "vcpus", "shutdown"),
         ):
             raise self._source.error(
                 (*key, "domain"), f"{op} of dom0 would stop the controller", "name another domain"
@@ -909,6 +938,12 @@ class _Compiler:
             self._check_pcpus((*key, "pcpu"), [raw["pcpu"]])
         if "pool" in raw:
             self._check_pool((*key, "pool"), op, raw["pool"])
+        if op == "vcpus" and raw["vcpus"] > self._vcpus[raw["domain"]]:
+            raise self._source.error(
+                (*key, "vcpus"),
+                f"{raw['domain']} has {self._vcpus[raw['domain']]} vCPUs",
+                "give no more than that, or give the domain more",
+            )
         if "keep" in raw:
             arguments["keep"] = int(raw["keep"])
         if op == "domctl":

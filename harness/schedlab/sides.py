@@ -32,11 +32,12 @@ from typing import Any
 from schedlab import compare, report, run, scenario
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
-from schedlab.page import compare_page, document
+from schedlab.matrix import KINDS
 from schedlab.oracle import Verdict, worst
+from schedlab.page import compare_page, document
 from schedlab.qemu import TOPOLOGIES
 from schedlab.run import Case, Lab
-from schedlab.scenario import KINDS, Dims, Scenario
+from schedlab.scenario import Dims, Scenario
 
 STOCK = "stock"
 _SCHEDULERS = ("credit", "credit2")
@@ -78,7 +79,7 @@ def _word(side: Side, word: str, text: str, variants: Sequence[str]) -> tuple[st
     if word in variants:
         return "variant", replace(side, variant=word)
     if re.fullmatch(r"\d+\.\d+", word):
-        return "base", replace(side, base=word)
+        return "base", replace(side, base=word, dims={**side.dims, "base": word})
     if word.startswith("@") and len(word) > 1:
         return "revision", replace(side, revision=word[1:])
     if word.startswith("xen:") and len(word) > 4:
@@ -133,7 +134,10 @@ def main(
     named = dict(zip("ab", sides))
     ready = {n: labs(side) for n, side in named.items() if side.run is None}
     for name, lab in ready.items():
-        run.calibrate(lab, named[name].variant, calibration)
+        side = named[name]
+        builds = {dims.variant(side.variant) for one in what for dims in cells(one, side)}
+        for build in sorted(builds):
+            run.calibrate(lab, build, calibration)
     title = f"compare-{sides[0].name()}-{sides[1].name()}"[:80]
     if dry_run():
         _measure(ready, named, what, Path(title), 1)
@@ -180,9 +184,10 @@ def main(
 
 def _load(name: str, options: argparse.Namespace, scenarios: Path) -> Scenario:
     what = scenario.load(scenario.find(name, scenarios))
-    return scenario.override(
+    what = scenario.override(
         what, schedulers=options.scheduler, pcpus=options.pcpus, shift=options.shift
     )
+    return scenario.within(what, options.tier)
 
 
 def _verdict(cases: Sequence[Case]) -> Verdict:

@@ -4,7 +4,9 @@
 
 FAKE in the environment is how a run without monitor behaves, or with "boot-" before it a run with
 one: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
-half-share, no-space, no-breakpoint, halt.  FAKE_PID: a file that gets the process id.
+half-share, a-little-more, no-space, no-breakpoint, halt.
+
+FAKE_PID: a file that gets the process id.
 """
 
 import json
@@ -59,6 +61,10 @@ def run(scenario: Any, how: str) -> None:
         for record in records:
             for domain in record.get("domains", ()):
                 domain["cpu_ns"] //= 2
+    if how == "a-little-more":
+        for record in records:
+            for domain in record.get("domains", ()):
+                domain["cpu_ns"] += 7 * record["i"]
     if how == "gave-up":
         RECORDS.write_text('{"r":"error","what":"no memory for master","errno":"ENOMEM"}\n')
         sys.exit(3)

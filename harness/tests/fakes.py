@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,14 +47,21 @@ class FakeArtifacts:
 
     @property
     def guests(self) -> Mapping[str, Path]:
-        """The one guest."""
-        return {"burner-pv": self.file}
+        """Two guests."""
+        return {"burner-pv": self.file, "bursty-pv": self.file}
 
     @property
     def hashes(self) -> Mapping[str, str]:
         """Made up."""
         made_up = {"kernel": "1", "initramfs": "2", "qemu": "3", "guest/burner-pv": "4"}
-        return {"xen": self.variant, **made_up}
+        made_up["guest/bursty-pv"] = "6"
+        return {"xen": self.variant + os.environ.get("FAKE_XEN", ""), **made_up}
+
+    @property
+    def origin(self) -> Mapping[str, str]:
+        """Made up, and the environment's where that says something of it."""
+        series = os.environ.get("FAKE_SERIES", "5")
+        return {"series": series, "toolchain": os.environ.get("FAKE_TOOLCHAIN", "gcc 1")}
 
 
 def fake_artifacts(folder: Path, variant: str) -> FakeArtifacts:

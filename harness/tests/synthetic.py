@@ -68,7 +68,7 @@ def records(scenario: Json) -> list[Json]:
             continue
         if op in ("start", "unpause"):
             running.add(step["domain"])
-        elif op in ("pause", "kill"):
+        elif op in ("pause", "kill", "shutdown"):
             running.discard(step["domain"])
         elif op == "join":
             master_of[step["member"]] = step["master"]

@@ -35,23 +35,6 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 
 @bases
-@pytest.mark.parametrize("pcpus", [4, 2, 1])
-@pytest.mark.parametrize("scheduler", ["credit2", "credit"])
-def test_ten_percent(lab: Call, tmp_path: Path, scheduler: str, pcpus: int, xen: str) -> None:
-    """The main experiment: domains that join a master capped at 10 % share its 10 %."""
-    done = lab(
-        *("run", "ten_percent", "--scheduler", scheduler, "--pcpus", str(pcpus)),
-        *("--xen", xen, "--out", str(tmp_path), "--no-reference"),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (case,) = result_of(tmp_path)["cases"]
-    assert case["context"]["hello"]["xen_version"].startswith(f"{xen}.")
-    judged = [row for row in case["rows"] if row["verdict"] is not None and row["grouped"]]
-    assert [row["phase"] for row in judged] == ["joined", "three", "two_again"]
-    assert all(abs(row["error"]) <= 0.5 for row in judged)
-
-
-@bases
 def test_beside_stock(lab: Call, tmp_path: Path, xen: str) -> None:
     """Solo phases stand beside the unpatched hypervisor's, and are what they are there."""
     done = lab(
@@ -76,13 +59,6 @@ def test_groups_on_stock(lab: Call, tmp_path: Path, xen: str) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert "has no scheduling domains: join answered" in done.stdout
     assert "use --variant patched" in done.stdout
-
-
-def test_permission(lab: Call, tmp_path: Path) -> None:
-    """With Xen's access control, groups are a permission of their own, for each domain."""
-    words = ("run", "permission", "--variant", "patched-flask", "--out", str(tmp_path))
-    done = lab(*words, "--no-reference")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @bases

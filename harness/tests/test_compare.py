@@ -154,7 +154,8 @@ def test_sides() -> None:
     """Words in any order; one of a kind; the culprit is named."""
     side = sides.parse("4.20+stock+credit+shift=3+xen:a=1+xen:b@HEAD~2", cli.VARIANTS)
     assert (side.variant, side.base, side.revision) == ("stock", "4.20", "HEAD~2")
-    assert side.dims == {"scheduler": "credit", "shift": 3} and side.xen_options == "a=1 b"
+    assert side.dims == {"base": "4.20", "scheduler": "credit", "shift": 3}
+    assert side.xen_options == "a=1 b"
     assert sides.parse("credit2", cli.VARIANTS).variant == "patched"
     with pytest.raises(LabError, match="'stok' is no side"):
         sides.parse("stok", cli.VARIANTS)

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from schedlab import scenario
+from schedlab import scenario, seeds
 from schedlab.scenario import Dims, ScenarioError, State
 
 GOOD = """\
@@ -101,6 +105,24 @@ BAD = [
     ("cap = 10", 'cap = "$cap"', 9, "domain[0].cap", "nothing called cap varies", "[vary]"),
     ("[matrix]", "[vary]\ncap = 5\n[matrix]", 4, "vary.cap", "not a list", "[1, 2"),
     ("[matrix]", "[vary]\ncap = [5, 5]\n[matrix]", 4, "vary.cap", "twice", "drop"),
+    (
+        "[matrix]",
+        '[[matrix]]\ntier = "tiny"\n[[matrix]]',
+        4,
+        "matrix[0].tier",
+        "not known",
+        "smoke",
+    ),
+    ("[matrix]", '[matrix]\nbase = ["xen"]', 4, "matrix.base[0]", "does not fit", "4.17"),
+    ("[matrix]", "[matrix]\nvary = { cap = [1] }", 4, "matrix.vary.cap", "nothing", "add it"),
+    (
+        'op = "start", domain = "second"',
+        'op = "vcpus", domain = "second", vcpus = 2',
+        24,
+        "phase[1].do[0].vcpus",
+        "second has 1 vCPUs",
+        "no more",
+    ),
     # What is expanded is where it was written.
     (
         'op = "start", domain = "second"',
@@ -208,7 +230,7 @@ def test_good() -> None:
 def test_override_is_checked_too() -> None:
     """What the command line puts into the matrix is held to the same rules."""
     what = load(GOOD)
-    assert scenario.override(what, pcpus=[4]).pcpus == (4,)
+    assert [dims.pcpus for dims in scenario.override(what, pcpus=[4]).matrix()] == [4]
     with pytest.raises(ScenarioError, match="out of range"):
         scenario.override(what, pcpus=[17])
     with pytest.raises(ScenarioError, match="not known"):
@@ -239,6 +261,11 @@ def test_state_follows_the_groups() -> None:
     assert state.after("kill", {"domain": "a"}).group_of("b") == ("b",)
     assert state.after("cap", {"domain": "b", "cap_percent": 5}).caps["b"] == 5
     assert state.after("pause", {"domain": "a"}).running == frozenset()
+    gone = state.after("shutdown", {"domain": "a"})
+    assert gone.running == frozenset() and gone.group_of("a") == ("a", "b", "c")
+    fewer = state.after("vcpus", {"domain": "a", "vcpus": 2})
+    four = replace(load(GOOD).domains[0], name="a", vcpus=4)
+    assert (state.units(four), fewer.units(four)) == (4, 2)
 
 
 def test_shipped_scenarios() -> None:
@@ -372,3 +399,231 @@ def test_an_error_behind_what_was_expanded() -> None:
     with pytest.raises(ScenarioError) as caught:
         scenario.parse(text, Path("varied.toml"))
     assert caught.value.what.startswith("varied.toml:26: phase[0].do[3].member: no domain lost")
+
+
+UNION = VARIED.replace(
+    "[[domain]]",
+    """\
+[[matrix]]
+pcpus = [1, 2]
+vary = { cap = [5] }
+
+[[matrix]]
+tier = "smoke"
+vary = { cap = [5], others = [0] }
+
+[[matrix]]
+tier = "full"
+scheduler = ["credit"]
+pcpus = [2]
+build = ["release", "debug"]
+base = ["4.17", "4.20"]
+vary = { cap = [150], others = [2] }
+
+[[domain]]""",
+    1,
+)
+
+
+def test_union_of_matrices() -> None:
+    """Each is a product, a cell is there once, in the smallest tier that has it."""
+    what = scenario.parse(UNION, Path("union.toml"))
+    small = [f"credit2-{pcpus}p-cap5-others{n}" for n in (0, 2) for pcpus in (1, 2)]
+    large = ["", "-debug", "-xen4.20", "-xen4.20-debug"]
+    assert [dims.name() for dims in what.matrix("smoke")] == [small[0]]
+    assert [dims.name() for dims in what.matrix("test")] == small
+    assert {d.name() for d in what.matrix()} - set(small) == {
+        f"credit-2p-cap150-others2{end}" for end in large
+    }
+    assert [cell.tier for cell in scenario.only(what, small[0]).cells] == ["smoke"]
+    assert list(scenario.within(what, "test").matrix()) == list(what.matrix("test"))
+    with pytest.raises(ScenarioError, match="no case credit2-1p-cap6") as caught:
+        scenario.only(what, "credit2-1p-cap6-others0")
+    assert "did you mean credit2-1p-cap5-others0" in caught.value.remedy
+    assert len(list(scenario.override(what, base="4.20").matrix())) == 6
+    only_full = VARIED.replace("[[domain]]", '[[matrix]]\ntier = "full"\n[[domain]]', 1)
+    with pytest.raises(ScenarioError, match="no case in tier test"):
+        scenario.within(scenario.parse(only_full, Path("full.toml")), "test")
+
+
+@pytest.mark.parametrize(
+    ("build", "base", "asked", "variant"),
+    [
+        ("release", "4.17", "patched", "patched"),
+        ("debug", "4.17", "patched", "patched-debug"),
+        ("debug", "4.17", "patched-off", "patched-off"),
+        ("release", "4.20", "stock", "4.20/stock"),
+        ("debug", "4.20", "patched", "4.20/patched-debug"),
+    ],
+)
+def test_variant(build: str, base: str, asked: str, variant: str) -> None:
+    """Which hypervisor a cell asks for."""
+    assert Dims("credit", 1, "cores", 5, 1, base=base, build=build).variant(asked) == variant
+
+
+SOWN = """\
+name = "sown"
+[[domain]]
+name = "a"
+cap = 20
+[[domain]]
+name = "p"
+workload = "periodic"
+guest = { period = "10ms", run = "9999us", phase = "1ms" }
+[[phase]]
+name = "one"
+duration = "1s"
+do = [
+    { op = "start", domain = "a" },
+    { op = "start", domain = "p" },
+    { op = "join", master = "a", member = "p" },
+    { op = "cap", domain = "a", cap = 30, at = "2ms" },
+]
+[[phase]]
+name = "two"
+duration = "1s"
+repeat = { times = 3, every = "5ms" }
+do = [{ op = "pause", domain = "p" }, { op = "unpause", domain = "p", at = "2ms" }]
+[[phase]]
+name = "three"
+duration = "1s"
+"""
+
+
+def test_seed_one_is_as_written() -> None:
+    """The seed that is not asked for changes nothing."""
+    what = scenario.parse(SOWN, Path("sown.toml"))
+    assert what.of(next(what.matrix())) is what
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3, 4294967295])
+def test_seeds_move_phases_and_sizes(seed: int) -> None:
+    """In their order, by bounded times, the windows as long as they were; the guests' work, too."""
+    what = scenario.parse(SOWN, Path("sown.toml"))
+    dims = Dims("credit2", 1, "cores", 5, seed)
+    sown = what.of(dims)
+    assert sown == what.of(dims)
+    end_ns = 0
+    for old, new in zip(what.phases, sown.phases):
+        assert new.start_ns == end_ns
+        assert [step.op for step in new.steps] == [step.op for step in old.steps]
+        times = [step.t_ns for step in new.steps]
+        assert times == sorted(times)
+        assert new.end_ns - new.settled_ns == old.end_ns - old.settled_ns
+        last_ns = times[-1] if times else new.start_ns
+        assert new.settle_ns <= new.settled_ns - last_ns <= new.settle_ns + seeds.LATE_NS
+        end_ns = new.end_ns
+    one, two, three = sown.phases
+    begin_ns = [step.t_ns for step in one.steps]
+    assert len(set(begin_ns[:3])) == 3 and begin_ns[2] - begin_ns[0] < 2_000_000 <= begin_ns[3]
+    late_ns = two.steps[0].t_ns - two.start_ns
+    assert 0 < late_ns < seeds.LATE_NS
+    # What is repeated keeps its step.
+    assert [step.t_ns - two.steps[0].t_ns for step in two.steps[::2]] == [0, 5_000_000, 10_000_000]
+    guest = json.loads(sown.as_json(dims))["domains"][1]["guest"]
+    assert 0 < guest["run_ns"] < guest["period_ns"] == 10_000_000
+    assert 0 <= guest["phase_ns"] < 10_000_000 and guest["phase_ns"] != 1_000_000
+    assert 36 <= guest["chunk_iterations"] <= 60
+
+
+def test_seeds_differ() -> None:
+    """Another seed is another timeline and other work; so is another domain."""
+    what = scenario.parse(SOWN, Path("sown.toml"))
+    texts = {what.of(d).as_json(d) for d in (Dims("credit2", 1, "cores", 5, s) for s in range(9))}
+    assert len(texts) == 9
+    draws = [seeds.draw(seed, word, "x") for seed in range(40) for word in "ab"]
+    assert len(set(draws)) == 80 and all(0 <= one < 1 for one in draws)
+    assert min(draws) < 0.1 and max(draws) > 0.9
+
+
+def _keys(schema: Any) -> Iterator[str]:
+    """Every key and every listed value of the language."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for value in (*schema.get("enum", ()), schema.get("const")):
+            if isinstance(value, str):
+                yield value
+        for value in schema.values():
+            yield from _keys(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _keys(value)
+
+
+def test_every_key_is_described() -> None:
+    """Each key, operation, clause and value of the schema, each workload and default is in the one
+    document.
+    """
+    harness = Path(__file__).parents[1]
+    schema = json.loads((harness / "schedlab" / "scenario.schema.json").read_text())
+    text = (harness / "scenarios" / "README.md").read_text()
+    spans = {re.sub(r'"| = .*', "", span) for span in re.findall(r"`([^`\n]+)`", text)}
+    words = set(_keys(schema)) | set(scenario.workloads()) | set(scenario.NO_DOMAINS)
+    assert len(words) > 80
+    assert sorted(words - spans) == []
+
+
+def test_the_documents_example() -> None:
+    """What the document shows compiles."""
+    text = (Path(__file__).parents[1] / "scenarios" / "README.md").read_text()
+    example, varied = re.findall(r"```toml\n(.*?)```", text, re.S)
+    what = scenario.parse(example, Path("example.toml"))
+    assert [dims.name() for dims in what.matrix()][-1] == "credit-4p"
+    phase = '[[phase]]\nname = "p"\nduration = "1s"\n'
+    what = scenario.parse(f'name = "varied"\n{varied}{phase}', Path("varied.toml"))
+    assert [dims.name() for dims in what.matrix()] == [
+        f"credit2-16p-cap50-members{count}" for count in (1, 7)
+    ]
+
+
+def test_every_errno_is_provoked() -> None:
+    """Each answer of the contract's table is expected by some scenario of the matrix; EPERM by a
+    guest, which gives up when it is told another.
+    """
+    wanted = {
+        "ESRCH",
+        "EACCES",
+        "EINVAL",
+        "EOPNOTSUPP",
+        "EXDEV",
+        "EEXIST",
+        "EBUSY",
+        "ENOENT",
+        "ENOBUFS",
+    }
+    found, workloads = set(), set()
+    for path in (Path(__file__).parents[1] / "scenarios").glob("*.toml"):
+        what = scenario.load(path)
+        found |= {step.errno for phase in what.phases for step in phase.steps}
+        workloads |= {domain.workload for domain in what.domains}
+    assert wanted <= found
+    assert workloads == set(scenario.workloads())
+
+
+def test_the_matrix_is_wide() -> None:
+    """What issue 4 asks of it: 300 cases, both schedulers, 1 to 16 pCPUs, caps of 5 to 400 %, 2 to
+    16 domains in a group, shift 5 at most, every operation.
+    """
+    cells = pcpus = caps = groups = frozenset[Any]()
+    schedulers, ops, shifts = set(), set(), set()
+    for path in (Path(__file__).parents[1] / "scenarios").glob("*.toml"):
+        what = scenario.load(path)
+        for dims in what.matrix():
+            if (dims.base, dims.build) != ("4.17", "release"):
+                continue
+            one = what.of(dims)
+            cells |= {(path.stem, dims)}
+            pcpus |= {dims.pcpus}
+            schedulers.add(dims.scheduler)
+            shifts.add(dims.shift)
+            for phase in one.phases:
+                judged = [e for e in phase.expect if e.clause == "E1.cap"]
+                caps |= {phase.state.caps[phase.state.group_of(e.domains[0])[0]] for e in judged}
+                groups |= {len(e.domains) for e in judged}
+                ops |= {step.op for step in phase.steps}
+    assert len(cells) >= 300
+    assert {1, 2, 4, 8, 16} <= pcpus and schedulers == {"credit", "credit2"}
+    assert {5, 10, 100, 400} <= caps and {2, 4, 8, 16} <= groups
+    assert max(shifts) <= 5
+    schema = json.loads((Path(scenario.__file__).parent / "scenario.schema.json").read_text())
+    assert ops == set(schema["definitions"]["step"]["properties"]["op"]["enum"])

@@ -48,11 +48,12 @@ SLOW_MAKER = """
     import sys, time
     from pathlib import Path
     from schedlab.core.store import Store
-    root, begun, wait_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    root, begun, go = (Path(word) for word in sys.argv[1:])
     def make(folder):
         (folder / "out").write_text("made")
         begun.write_text("")
-        time.sleep(wait_s)
+        while not go.exists():
+            time.sleep(0.01)
     Store(root).get("step", {"a": "1", "b": {"c": "2"}}, make)
 """
 
@@ -101,7 +102,7 @@ def test_a_full_disk_has_a_remedy(tmp_path: Path) -> None:
 
 def test_a_crash_half_way_leaves_no_entry(tmp_path: Path) -> None:
     """A maker that is killed leaves a temporary folder, which the next one removes."""
-    maker = python(SLOW_MAKER, tmp_path, tmp_path / "begun", 60)
+    maker = python(SLOW_MAKER, tmp_path, tmp_path / "begun", tmp_path / "never")
     wait_for(tmp_path / "begun")
     maker.kill()
     maker.communicate()
@@ -115,7 +116,7 @@ def test_a_crash_half_way_leaves_no_entry(tmp_path: Path) -> None:
 
 def test_clean_removes_what_crashes_left_and_only_that(tmp_path: Path) -> None:
     """clean_temporary() leaves alone what a living process is making."""
-    maker = python(SLOW_MAKER, tmp_path, tmp_path / "begun", 60)
+    maker = python(SLOW_MAKER, tmp_path, tmp_path / "begun", tmp_path / "never")
     wait_for(tmp_path / "begun")
     store = Store(tmp_path)
     assert store.clean_temporary() == []
@@ -127,10 +128,13 @@ def test_clean_removes_what_crashes_left_and_only_that(tmp_path: Path) -> None:
 
 def test_two_makers_at_once(tmp_path: Path) -> None:
     """The second says whom it waits for, and takes what the first made."""
-    first = python(SLOW_MAKER, tmp_path, tmp_path / "begun", 1)
+    first = python(SLOW_MAKER, tmp_path, tmp_path / "begun", tmp_path / "go")
     wait_for(tmp_path / "begun")
-    second = python(SLOW_MAKER, tmp_path, tmp_path / "again", 1)
-    said = second.communicate(timeout=30)[1]
+    second = python(SLOW_MAKER, tmp_path, tmp_path / "again", tmp_path / "go")
+    assert second.stderr is not None
+    said = second.stderr.readline()
+    (tmp_path / "go").touch()
+    second.communicate(timeout=30)
     first.communicate(timeout=30)
     assert (first.returncode, second.returncode) == (0, 0)
     assert f"waiting for pid {first.pid}" in said
@@ -139,7 +143,7 @@ def test_two_makers_at_once(tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C while making: no entry, no temporary folder."""
-    maker = python(SLOW_MAKER, tmp_path, tmp_path / "begun", 60)
+    maker = python(SLOW_MAKER, tmp_path, tmp_path / "begun", tmp_path / "never")
     wait_for(tmp_path / "begun")
     maker.send_signal(signal.SIGINT)
     maker.communicate(timeout=30)

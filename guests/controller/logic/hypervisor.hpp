@@ -93,6 +93,10 @@ class Hypervisor {
   [[nodiscard]] virtual Status connect(DomainId asks, DomainId answers) = 0;
   [[nodiscard]] virtual Status pause(DomainId id) = 0;
   [[nodiscard]] virtual Status unpause(DomainId id) = 0;
+  /// The guest is told, and brings vCPUs up and down by itself.
+  [[nodiscard]] virtual Status want_vcpus(DomainId id, std::uint32_t vcpus) = 0;
+  /// As if the guest had powered itself off: it runs no more, and is not destroyed.
+  [[nodiscard]] virtual Status shut_down(DomainId id) = 0;
   /// Returns when the domain is gone; with `keep` it stays dying, as a page of it is held.
   [[nodiscard]] virtual Status destroy(DomainId id, bool keep) = 0;
 

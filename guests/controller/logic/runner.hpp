@@ -72,7 +72,7 @@ class Runner {
   std::vector<TraceClock> trace_clocks_;
   std::vector<TraceBuffer> trace_;
   std::uint64_t t0_ns_ = 0;
-  std::uint64_t calm_span_ns_ = 0;  // of the shortest sample so far
+  std::uint64_t calm_ns_ = 0;  // of the shortest sample so far
 };
 
 }  // namespace nemesis

@@ -18,10 +18,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 19> kOpNames = {
-    "start",       "pause", "unpause", "kill",     "join", "leave",        "dissolve",
-    "share",       "cap",   "weight",  "affinity", "pool", "pool_destroy", "pool_add",
-    "pool_remove", "move",  "domctl",  "sample",   "end"};
+constexpr std::array<std::string_view, 21> kOpNames = {
+    "start",       "pause", "unpause", "kill",     "join",   "leave",        "dissolve",
+    "share",       "cap",   "weight",  "affinity", "pool",   "pool_destroy", "pool_add",
+    "pool_remove", "move",  "vcpus",   "shutdown", "domctl", "sample",       "end"};
 
 constexpr std::array<std::string_view, 3> kKindNames = {"pv", "pvh", "hvm"};
 
@@ -236,6 +236,7 @@ TimelineOp parse_op(const Json& json, const std::string& path, const std::set<st
     case OpKind::kStart:
     case OpKind::kPause:
     case OpKind::kUnpause:
+    case OpKind::kShutdown:
       object.only({"t_ns", "op", "domain"});
       op.domain = domain_name(object, "domain", false, names, checker);
       break;
@@ -274,6 +275,11 @@ TimelineOp parse_op(const Json& json, const std::string& path, const std::set<st
       object.only({"t_ns", "op", "domain", "pcpus"});
       op.domain = domain_name(object, "domain", false, names, checker);
       op.pcpus = object.pcpus("pcpus");
+      break;
+    case OpKind::kVcpus:
+      object.only({"t_ns", "op", "domain", "vcpus"});
+      op.domain = domain_name(object, "domain", false, names, checker);
+      op.vcpus = object.number<std::uint32_t>("vcpus", 1, kMaxGuestVcpus);
       break;
     case OpKind::kPool:
       object.only({"t_ns", "op", "pool", "scheduler", "pcpus"});

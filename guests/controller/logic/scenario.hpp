@@ -65,6 +65,8 @@ enum class OpKind {
   kPoolAdd,
   kPoolRemove,
   kMove,
+  kVcpus,
+  kShutdown,
   kDomctl,
   kSample,
   kEnd,
@@ -92,10 +94,11 @@ struct TimelineOp {
   std::string scheduler;  ///< pool
   std::uint16_t cap_percent = 0;
   std::uint16_t weight = 0;
-  Affinity pcpus;          ///< affinity, pool
-  std::uint32_t pcpu = 0;  ///< pool_add, pool_remove
-  bool keep = false;       ///< kill: hold a page of it, so that it stays dying
-  RawScheddom raw;         ///< domctl
+  Affinity pcpus;           ///< affinity, pool
+  std::uint32_t pcpu = 0;   ///< pool_add, pool_remove
+  std::uint32_t vcpus = 0;  ///< vcpus: how many are to be up
+  bool keep = false;        ///< kill: hold a page of it, so that it stays dying
+  RawScheddom raw;          ///< domctl
 };
 
 /// A program of the image that is run when the timeline has ended.

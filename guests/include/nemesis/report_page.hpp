@@ -23,7 +23,7 @@ inline constexpr std::uint64_t kReportPfn = 0x100;
 inline constexpr std::size_t kReportPageBytes = 4096;
 inline constexpr std::uint32_t kMaxGuestVcpus = 15;
 
-inline constexpr std::uint32_t kReportFormat = 2;
+inline constexpr std::uint32_t kReportFormat = 3;
 inline constexpr std::uint64_t kReportMagic =
     0x0073'6973'656d'656eULL;  // "nemesis\0", little endian
 
@@ -36,6 +36,7 @@ enum class GuestFailure : std::uint32_t {
   kVcpuStart,   ///< detail: the hypercall's result
   kPeer,        ///< detail: the hypercall's result
   kSleep,       ///< detail: the hypercall's result
+  kPermitted,   ///< detail: the hypercall's result, which should have been EPERM
 };
 
 struct GuestParameters {
@@ -85,7 +86,8 @@ struct ReportHeader {
   GuestFailure failure;
   std::uint64_t failure_detail;
   GuestParameters parameters;
-  std::uint8_t reserved[168];
+  std::uint32_t vcpus_wanted;  ///< the controller's, at any time: how many are to be up; 0: all
+  std::uint8_t reserved[164];
 };
 
 struct ReportPage {
@@ -99,6 +101,7 @@ static_assert(sizeof(ReportSlot) == 256);
 static_assert(sizeof(ReportHeader) == 256);
 static_assert(offsetof(ReportHeader, failure) == 12);
 static_assert(offsetof(ReportHeader, parameters) == 24);
+static_assert(offsetof(ReportHeader, vcpus_wanted) == 88);
 static_assert(offsetof(ReportPage, slots) == 256);
 static_assert(sizeof(ReportPage) == kReportPageBytes);
 

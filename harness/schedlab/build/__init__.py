@@ -10,7 +10,7 @@ Every arrow is a step of the store, keyed by the content of its inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from schedlab.build import xen as xen_recipes
@@ -27,7 +27,10 @@ __all__ = ["Artifacts", "Layout", "Qemu", "artifacts"]
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Everything a run boots, and the SHA-256 of each by name (the guests' as guest/<image>)."""
+    """Everything a run boots, and the SHA-256 of each by name (the guests' as guest/<image>).
+
+    ``origin`` says what the hypervisor was made of and with: series, tarball, toolchain.
+    """
 
     xen: Path
     xen_syms: Path
@@ -36,6 +39,7 @@ class Artifacts:
     guests: dict[str, Path]
     qemu: Qemu
     hashes: dict[str, str]
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "release") -> Artifacts:
@@ -69,6 +73,7 @@ def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "releas
         guests=elves,
         qemu=pinned_qemu,
         hashes={name: _hash(path) for name, path in files.items()},
+        origin=xen_recipes.origin(layout, xen, variant, config),
     )
 
 

@@ -24,7 +24,7 @@ from schedlab.build.layout import Layout
 from schedlab.build.toolchain import EPOCH, compiler, compiler_environment, toolchain
 from schedlab.core.command import dry_run, query, run
 from schedlab.core.errors import LabError
-from schedlab.core.store import exclusive, sha256_file
+from schedlab.core.store import exclusive, key_of, sha256_file
 
 VARIANTS = ("patched", "stock")
 
@@ -136,6 +136,18 @@ def source(layout: Layout, xen: str, variant: str) -> Source:
     }
     entry = layout.store.get("xen-source", inputs, make_patched, title=f"xen source {xen} patched")
     return _source(entry, fetched.choice.version)
+
+
+def origin(layout: Layout, xen: str, variant: str, config: str) -> dict[str, str]:
+    """What a hypervisor is made of and with, in a word each."""
+    fetched = fetch.fetch(layout, item_name(xen))
+    series = patches(layout, xen) if variant == "patched" else []
+    return {
+        "series": key_of({patch.name: sha256_file(patch) for patch in series}),
+        "tarball": fetched.choice.version,
+        "configuration": key_of({p.name: sha256_file(p) for p in fragments(layout, config)}),
+        "toolchain": toolchain(),
+    }
 
 
 def apply(patch: Path, tree: Path, log: Path) -> None:
