@@ -14,6 +14,8 @@ QEMU      ?=
 JOBS      ?= $(shell nproc)
 SCENARIO  ?= ten_percent
 TIER      ?= test
+A         ?= stock
+B         ?= patched
 PYTHON    ?= /usr/bin/python3
 PYTEST    ?=
 
@@ -65,6 +67,27 @@ bless: setup ## accept the smoke tier's exact results as they are now: results/g
 .PHONY: shell
 shell: setup ## a shell in dom0, with xl, nemesis, Python  (SCHEDULER=credit2, PCPUS=1)
 	@harness/lab shell --xen $(XEN) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(PCPUS),--pcpus $(PCPUS))
+
+# A side is said in `lab compare --help`: stock, patched, credit, 4.20, @HEAD~3, shift=7, xen:OPTION, a run's folder.
+.PHONY: compare
+compare: setup ## two sides in the same cases: A=stock B=patched (SCENARIO=…, ARGS=…)
+	@harness/lab compare $(SCENARIO) --a $(A) --b $(B) --xen $(XEN) $(ARGS)
+
+.PHONY: bench headline index picture clean-results
+bench: setup ## what operations cost, in instructions: domctls, event channels, schedule() (ARGS=…)
+	@harness/lab bench --xen $(XEN) $(ARGS)
+
+headline: setup ## what groups are worth, against stock and against Linux, in one page (ARGS=…)
+	@harness/lab headline --xen $(XEN) $(ARGS)
+
+index: ## results/index.html: the runs that are there
+	@harness/lab report
+
+picture: ## draw the README's picture again, from results/reference/headline.json
+	@harness/lab report --picture
+
+clean-results: ## remove every run; the reference stays
+	@$(SAY)find results -mindepth 1 -maxdepth 1 -not -name README.md -not -name golden.toml -not -name reference -exec rm -rf {} +
 
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)

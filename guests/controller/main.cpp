@@ -10,10 +10,14 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "clock.hpp"
 #include "fw_cfg.hpp"
 #include "port_io.hpp"
+#include "program.hpp"
 #include "records.hpp"
 #include "runner.hpp"
 #include "scenario.hpp"
@@ -53,6 +57,20 @@ Status mount_file_systems() {
   asm volatile("nop");
 }
 
+/// The program's words, with the domain that answers it and its port.  That domain has not run yet.
+Result<std::vector<std::string>> program_words(const Program& program, const Runner& runner,
+                                               Hypervisor& hypervisor) {
+  std::vector<std::string> words = program.words;
+  if (program.echo.empty()) return words;
+  const DomainId echo = runner.id_of(program.echo);
+  if (Status status = hypervisor.connect(kDom0Id, echo); !status) return status.error();
+  const ReportPage* page = hypervisor.report_page(echo);
+  if (page == nullptr) return Error{ESRCH, "the domain that is to answer is gone"};
+  words.push_back("--echo=" + std::to_string(echo) + ":" +
+                  std::to_string(page->header.parameters.peer_port));
+  return words;
+}
+
 Status control(FwCfgDevice& device, RecordWriter& records) {
   if (Status status = mount_file_systems(); !status) return status;
   prctl(PR_SET_TIMERSLACK, 1UL);
@@ -75,7 +93,17 @@ Status control(FwCfgDevice& device, RecordWriter& records) {
   const ImageSource images = [&](const std::string& name) { return read_image(*fw_cfg, name); };
   auto runner = Runner::create(*scenario, images, **hypervisor, clock, records);
   if (!runner) return runner.error();
+  std::vector<std::string> words;
+  if (scenario->program) {
+    auto ready = program_words(*scenario->program, *runner, **hypervisor);
+    if (!ready) return ready.error();
+    words = std::move(*ready);
+  }
   runner->run();
+  if (words.empty()) return Done{};
+  const auto outcome = run_program(words);
+  if (!outcome) return outcome.error();
+  records.program(outcome->status, outcome->output);
   return Done{};
 }
 

@@ -211,6 +211,7 @@ Status XenHypervisor::connect(DomainId asks, DomainId answers) {
   const int port = xc_evtchn_alloc_unbound(xch_.get(), answers, asks);
   if (port < 0) return failure("xc_evtchn_alloc_unbound");
   for (const DomainId id : {asks, answers}) {
+    if (id == kDom0Id) continue;  // a program there is told by its arguments
     const Status status = tell_peer(id, static_cast<std::uint32_t>(port), answers);
     if (!status) return status;
   }
@@ -470,6 +471,22 @@ Status XenHypervisor::move(DomainId id, PoolId pool) {
   const auto domain = domains_.find(id);
   if (status && domain != domains_.end()) domain->second.pool = pool;
   return status;
+}
+
+Status XenHypervisor::start_trace() {
+  auto trace = XenTrace::start(xch_.get(), memory_.get());
+  if (!trace) return trace.error();
+  trace_.emplace(std::move(*trace));
+  return Done{};
+}
+
+Result<std::vector<TraceBuffer>> XenHypervisor::stop_trace() {
+  if (!trace_) return Error{EINVAL, "no trace was started"};
+  return trace_->stop();
+}
+
+std::uint64_t XenHypervisor::trace_clock() {
+  return __builtin_ia32_rdtsc();
 }
 
 Result<std::vector<DomainUsage>> XenHypervisor::usage() {

@@ -3,11 +3,13 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "domain_builder.hpp"
 #include "hypervisor.hpp"
 #include "tool_log.hpp"
 #include "xen_libraries.hpp"
+#include "xen_trace.hpp"
 
 namespace nemesis {
 
@@ -43,6 +45,9 @@ class XenHypervisor final : public Hypervisor {
   [[nodiscard]] Status add_pcpu(PoolId pool, std::uint32_t pcpu) override;
   [[nodiscard]] Status remove_pcpu(PoolId pool, std::uint32_t pcpu) override;
   [[nodiscard]] Status move(DomainId id, PoolId pool) override;
+  [[nodiscard]] Status start_trace() override;
+  [[nodiscard]] Result<std::vector<TraceBuffer>> stop_trace() override;
+  [[nodiscard]] std::uint64_t trace_clock() override;
   [[nodiscard]] Result<std::vector<DomainUsage>> usage() override;
   [[nodiscard]] const ReportPage* report_page(DomainId id) override;
   [[nodiscard]] const DevicePage* device_page(DomainId id) override;
@@ -78,6 +83,7 @@ class XenHypervisor final : public Hypervisor {
   std::map<PoolId, Pool> pools_;        // all but Pool-0
   std::vector<xc_domaininfo_t> infos_;  // kept, so that a sample allocates nothing large
   int scheduler_id_ = 0;
+  std::optional<XenTrace> trace_;
 };
 
 }  // namespace nemesis

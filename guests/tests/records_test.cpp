@@ -34,6 +34,20 @@ TEST_F(Records, Hello) {
       "\n");
 }
 
+TEST_F(Records, TraceInLinesOfWholeBytes) {
+  records.trace({.pcpu = 1, .records = std::vector<std::byte>(48 * 1024 + 1)});
+  const std::string first = R"({"r":"trace","pcpu":1,"data":"AAAA)";
+  EXPECT_EQ(sink.text.substr(0, first.size()), first);
+  EXPECT_NE(sink.text.find("AA\"}\n{\"r\""), std::string::npos);
+  EXPECT_EQ(sink.text.substr(sink.text.size() - 7), "AA==\"}\n");
+}
+
+TEST_F(Records, Program) {
+  records.program(1, "a\n\"b\"");
+  EXPECT_EQ(sink.text, R"({"r":"program","status":1,"output":"a\n\"b\""})"
+                       "\n");
+}
+
 TEST_F(Records, SmallOnes) {
   records.ready(1);
   records.domain({.name = "a",

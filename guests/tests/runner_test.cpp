@@ -33,6 +33,7 @@ class FakeHypervisor final : public Hypervisor {
   std::map<DomainId, std::vector<DomainId>> groups;
   std::vector<std::uint64_t> seeds;
   std::function<void()> on_usage = [] {};
+  std::uint64_t tsc = 0;
   std::function<void()> on_page = [] {};
 
   Result<HostInfo> host() override { return HostInfo{}; }
@@ -119,6 +120,14 @@ class FakeHypervisor final : public Hypervisor {
   Status move(DomainId id, PoolId pool) override {
     return call("move " + std::to_string(id) + " " + std::to_string(pool));
   }
+  Status start_trace() override { return call("start_trace"); }
+  Result<std::vector<TraceBuffer>> stop_trace() override {
+    const Status status = call("stop_trace");
+    if (!status) return status.error();
+    return std::vector<TraceBuffer>{{.pcpu = 0, .records = {std::byte{'f'}}},
+                                    {.pcpu = 1, .records = {}}};
+  }
+  std::uint64_t trace_clock() override { return ++tsc; }
   Result<std::vector<DomainUsage>> usage() override {
     on_usage();
     const Status status = call("usage");
@@ -217,6 +226,34 @@ TEST_F(RunnerTest, OpsHappenAtTheirTimes) {
   EXPECT_EQ(sink.lines[4]["t_ns"], 5'010);
   EXPECT_GT(sink.lines[5]["t_ns"], sink.lines[4]["done_ns"]);
   EXPECT_GE(clock.now, 300'006'000U);
+}
+
+TEST_F(RunnerTest, TraceIsTheLastThingWritten) {
+  scenario.trace = true;
+  scenario.timeline = {op(0, OpKind::kSample, "x"), op(5'000, OpKind::kEnd)};
+  run();
+  EXPECT_EQ(hypervisor.calls[2], "start_trace");
+  EXPECT_EQ(hypervisor.calls.back(), "stop_trace");
+  ASSERT_EQ(sink.lines.size(), 8U);
+  EXPECT_EQ(sink.lines[3]["r"], "sample");
+  EXPECT_EQ(sink.lines[4]["r"], "trace_clock");
+  EXPECT_LT(sink.lines[4]["t_ns"], sink.lines[3]["t_ns"]);
+  EXPECT_GE(sink.lines[5]["t_ns"], 5'000);
+  EXPECT_LT(sink.lines[4]["tsc"], sink.lines[5]["tsc"]);
+  EXPECT_EQ(sink.lines[6], Json({{"r", "trace"}, {"pcpu", 0}, {"data", "Zg=="}}));
+  EXPECT_EQ(sink.lines[7]["data"], "");
+}
+
+TEST_F(RunnerTest, TraceThatFailsIsAnError) {
+  scenario.trace = true;
+  scenario.timeline = {op(0, OpKind::kEnd)};
+  hypervisor.refusals["stop_trace"] = ENOBUFS;
+  run();
+  EXPECT_EQ(records.errors(), 1U);
+  hypervisor.refusals = {{"start_trace", ENOMEM}};
+  run();
+  EXPECT_EQ(records.errors(), 2U);
+  EXPECT_EQ(last()["errno"], "ENOMEM");
 }
 
 TEST_F(RunnerTest, RefusalIsARecordAndNoMore) {

@@ -119,6 +119,19 @@ void PrintTo(const BadCase& bad, std::ostream* out) {
   *out << bad.pointer << " = " << bad.value;
 }
 
+TEST(Scenario, TraceAndProgram) {
+  Json json = good();
+  EXPECT_FALSE(parse_scenario(json.dump())->trace);
+  EXPECT_FALSE(parse_scenario(json.dump())->program);
+  json["trace"] = 1;
+  json["program"] = Json::parse(R"({"words": ["/bench", "--stock"], "echo": "second"})");
+  const auto scenario = parse_scenario(json.dump());
+  ASSERT_TRUE(scenario) << scenario.error().what;
+  EXPECT_TRUE(scenario->trace);
+  EXPECT_EQ(scenario->program->words, (std::vector<std::string>{"/bench", "--stock"}));
+  EXPECT_EQ(scenario->program->echo, "second");
+}
+
 class BadScenario : public testing::TestWithParam<BadCase> {};
 
 TEST_P(BadScenario, NamesTheKey) {
@@ -141,8 +154,13 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadCase{"/format", "2", "format"}, BadCase{"/format", "", "format"},
         BadCase{"/name", "7", "name"}, BadCase{"/seed", "-1", "seed"},
-        BadCase{"/extra", "1", "extra"}, BadCase{"/domains", "{}", "domains"},
-        BadCase{"/domains/0", "1", "domains[0]"},
+        BadCase{"/extra", "1", "extra"}, BadCase{"/trace", "true", "trace"},
+        BadCase{"/program", "{}", "program.words"},
+        BadCase{"/program", R"({"words": []})", "program.words"},
+        BadCase{"/program", R"({"words": [1]})", "program.words"},
+        BadCase{"/program", R"({"words": ["/x"], "echo": "dom0"})", "program.echo"},
+        BadCase{"/program", R"({"words": ["/x"], "stdin": 1})", "program.stdin"},
+        BadCase{"/domains", "{}", "domains"}, BadCase{"/domains/0", "1", "domains[0]"},
         BadCase{"/domains/0/name", "\"dom0\"", "domains[0].name"},
         BadCase{"/domains/1/name", "\"master\"", "domains[1].name"},
         BadCase{"/domains/0/kind", "\"vm\"", "domains[0].kind"},

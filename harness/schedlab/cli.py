@@ -8,6 +8,7 @@ could not run (an error or a crash), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shlex
@@ -23,7 +24,10 @@ from typing import Any
 
 from schedlab import (
     accept,
+    bench,
     checkpoint,
+    headline,
+    index,
     ledger,
     mutants,
     overhead,
@@ -31,6 +35,7 @@ from schedlab import (
     report,
     run,
     scenario,
+    sides,
     toolstack,
 )
 from schedlab.core.command import dry_run, interrupt_on_sigterm
@@ -38,6 +43,7 @@ from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.matrix import DEFAULT_BASE, DEFAULT_TIER, TIERS
 from schedlab.oracle import Verdict, worst
+from schedlab.page import document, run_page, timeline_plot
 from schedlab.qemu import Artifacts
 from schedlab.run import Case, Lab
 from schedlab.scenario import Dims, Scenario
@@ -109,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pcpus", type=_numbers, default=(), metavar="1,2,4", help="instead of the scenario's"
     )
     runner.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    runner.add_argument("--trace", action="store_true", help="the hypervisor's own, as a timeline")
     runner.add_argument("--seed", type=_numbers, default=(), metavar="1,2", help="as --pcpus")
     runner.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="(%(default)s)")
     runner.add_argument("--case", metavar="NAME", help="this cell alone, as credit2-4p-cap5")
@@ -165,6 +172,43 @@ def _parser() -> argparse.ArgumentParser:
     sheller.add_argument("--xen", default=DEFAULT_BASE, metavar="BASE", help="Xen base")
     sheller.set_defaults(action=_shell)
 
+    comparer = commands.add_parser(
+        "compare",
+        help="the same cases on two sides, paired",
+        description=sides.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    comparer.add_argument("scenario", nargs="*", metavar="SCENARIO", help="(ten_percent)")
+    comparer.add_argument("--a", required=True, metavar="SIDE")
+    comparer.add_argument("--b", required=True, metavar="SIDE")
+    comparer.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    comparer.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    comparer.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    comparer.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="(%(default)s)")
+    comparer.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
+    comparer.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    comparer.add_argument(
+        "--fail-on-regression", action="store_true", help="exit status 1 where B is worse"
+    )
+    comparer.set_defaults(action=_compare)
+
+    bencher = commands.add_parser("bench", help="what operations cost, in instructions")
+    bencher.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    bencher.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    bencher.add_argument("--filter", default="", metavar="REGEX", help="these benchmarks alone")
+    bencher.add_argument("--no-schedule", action="store_true", help="leave schedule() out")
+    bencher.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    bencher.set_defaults(action=_bench)
+
+    headliner = commands.add_parser("headline", help="what groups are worth, in one page")
+    headliner.add_argument("--study", action="append", choices=headline.STUDIES, help="these alone")
+    headliner.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    headliner.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    headliner.add_argument("--no-linux", action="store_true", help="leave Linux cgroups out")
+    headliner.add_argument("--no-schedule", action="store_true", help="leave schedule() out")
+    headliner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
+    headliner.set_defaults(action=_headline)
+
     for command in (runner, acceptor, blesser):
         command.add_argument(
             "--no-cache",
@@ -173,7 +217,10 @@ def _parser() -> argparse.ArgumentParser:
             help="measure again what is known, and be told if it differs (NO_CACHE=1)",
         )
 
-    for command in (runner, acceptor, blesser, calibrator, counter, hunter):
+    for command in (
+        *(runner, acceptor, blesser, calibrator, counter, hunter),
+        *(comparer, bencher, headliner),
+    ):
         # Of what is run, the scenario may say it.
         base = None if command in (runner, acceptor) else DEFAULT_BASE
         command.add_argument(
@@ -193,6 +240,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="machines at once (%(default)s)",
         )
+
+    shower = commands.add_parser("report", help="make a run's page again; without one, the index")
+    shower.add_argument("run", nargs="?", type=Path, metavar="FOLDER")
+    shower.add_argument("--picture", action="store_true", help="the README's, from headline.json")
+    shower.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="the runs")
+    shower.set_defaults(action=_report)
 
     lister = commands.add_parser("list", help="list the scenarios")
     lister.set_defaults(action=_list)
@@ -263,6 +316,7 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         schedulers=options.scheduler,
         pcpus=options.pcpus,
         shift=options.shift,
+        trace=options.trace,
         seeds_=options.seed,
         base=options.xen,
     )
@@ -286,10 +340,11 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         verdict = worst(case.judgement.verdict for case, _ in cases)
         final = report.final_name(folder)
         (folder / "scenario.toml").write_text(what.text)
-        report.write_json(
-            folder / report.RESULT_FILE,
-            report.result(cases, _context(lab, options, what, started), verdict),
-        )
+        found = report.result(cases, _context(lab, options, what, started), verdict)
+        report.write_json(folder / report.RESULT_FILE, found)
+        pictures = [timeline_plot.of_case(case) for case, _ in cases]
+        shown = [picture for picture in pictures if picture is not None]
+        document.write(run_page.page(json.loads(json.dumps(found)), shown), folder)
         table = report.table(cases)
         (folder / "table.txt").write_text(table + "\n")
         troubles = "\n".join(report.failures(case for case, _ in cases))
@@ -310,6 +365,8 @@ def _context(
     return {
         "command": shlex.join(["lab", *sys.argv[1:]]),
         "scenario_file": what.path.name,
+        "description": what.description,
+        "time": "virtual",
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "wall_s": time.time() - started,
         "xen_base": options.xen or dims.base,
@@ -370,8 +427,57 @@ def _overhead(options: argparse.Namespace, build: Builder) -> int:
     return overhead.main(options, _lab(options, build, cold=False), SCENARIOS)
 
 
+def _compare(options: argparse.Namespace, build: Builder) -> int:
+    def lab(side: sides.Side) -> Lab:
+        def booted(base: str, variant: str) -> Artifacts:
+            built = build(base, variant)
+            return built if side.revision is None else _of_revision(base, side, built)
+
+        own = argparse.Namespace(**{**vars(options), "xen": side.base or options.xen})
+        return replace(_lab(own, booted, options.cold), xen_options=side.xen_options)
+
+    both = sides.parse(options.a, VARIANTS), sides.parse(options.b, VARIANTS)
+    return sides.main(options, both, lab, SCENARIOS, CALIBRATION)
+
+
+def _bench(options: argparse.Namespace, build: Builder) -> int:
+    plain = _lab(options, build, cold=False)
+    return bench.main(options, _with_bench(options, build), plain)
+
+
+def _headline(options: argparse.Namespace, build: Builder) -> int:
+    return headline.main(options, _lab(options, build, cold=False), CALIBRATION)
+
+
+def _with_bench(options: argparse.Namespace, build: Builder) -> Lab:
+    return _lab(options, lambda xen, variant: bench.with_bench(build(xen, variant)), cold=False)
+
+
+def _of_revision(base: str, side: sides.Side, built: Artifacts) -> Artifacts:
+    from schedlab.build import Artifacts as RealArtifacts
+    from schedlab.build import Layout, revision
+
+    assert isinstance(built, RealArtifacts) and side.revision is not None
+    source, _, config = side.variant.partition("-")
+    layout = Layout.from_environment()
+    found: Artifacts = revision.hypervisor(
+        layout, base, source, config or "release", side.revision, built
+    )
+    return found
+
+
 def _mutants(options: argparse.Namespace, build: Builder) -> int:
     return mutants.main(options, _lab(options, build, cold=True), MUTANTS, SCENARIOS)
+
+
+def _report(options: argparse.Namespace, build: Builder) -> int:
+    if options.picture:
+        print(index.picture(options.run or options.out / "reference"))
+    elif options.run is not None:
+        print(index.render(options.run))
+    else:
+        print(index.index(options.out))
+    return 0
 
 
 def _accept(options: argparse.Namespace, build: Builder) -> int:

@@ -221,13 +221,15 @@ def same_until(one: Sequence[object], two: Sequence[object]) -> int:
 class Bench:
     """Runs the scenario under QEMU's log.  ``stock+6`` is stock Xen with six ``nop``."""
 
-    def __init__(self, lab: Lab, xen: str, what: Scenario, folder: Path) -> None:
+    def __init__(
+        self, lab: Lab, xen: str, what: Scenario, folder: Path, *, groups: bool = False
+    ) -> None:
         def build(variant: str) -> Artifacts:
             stock, plus, count = variant.partition("+")
             return padded(lab.build(stock), xen, int(count)) if plus else lab.build(variant)
 
         self._lab = replace(lab, build=build)
-        self._what, self._folder = what, folder
+        self._what, self._folder, self._groups = what, folder, groups
 
     def symbols(self, variant: str) -> Symbols:
         """Of a variant's xen-syms."""
@@ -254,7 +256,7 @@ class Bench:
             state = made / checkpoint.STATE_FILE
         folder = self._folder / f"{dims.name()}-{variant}-{'count' if one else 'order'}"
         folder.mkdir(parents=True)
-        text = self._what.as_json(dims, groups=False)
+        text = self._what.as_json(dims, groups=self._groups)
         (folder / qemu.SCENARIO_FILE).write_text(text)
         argv = qemu.command(machine, artifacts, self._what.images(dims.kind), incoming=state)
         if one:

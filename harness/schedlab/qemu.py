@@ -56,7 +56,7 @@ CPU_MODEL = "qemu64,+svm,+npt,+invtsc,x-force-features=on"
 TOPOLOGIES = {
     "cores": ("sockets=1,cores={n}", ""),
     "sockets": ("sockets={n},cores=1", ""),
-    "pairs": ("sockets={half},cores=2", "sched-gran=socket "),
+    "pairs": ("sockets={half},cores=2", "sched-gran=socket"),
 }
 # Scrubbing is slow; mitigations cost instructions, and an emulated CPU speculates on nothing.
 XEN_ARGS = (
@@ -144,10 +144,16 @@ class Machine:
     topology: str
     shift: int
     dom0_mib: int = 64
+    # Xen's command line, beside XEN_ARGS.
+    xen_options: str = ""
 
     def arguments(self, slice_us: int = SLICE_US) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
-        shape, xen = TOPOLOGIES[self.topology]
+        shape, grain = TOPOLOGIES[self.topology]
+        words = (
+            *(f"sched={self.scheduler}", grain),
+            *(XEN_ARGS.format(dom0_mib=self.dom0_mib), self.xen_options),
+        )
         count = {"n": self.pcpus, "half": self.pcpus // 2}
         # A single pCPU has no other to drift from.
         slice_timer = (
@@ -162,7 +168,7 @@ class Machine:
             *("-smp", f"{self.pcpus},{shape.format(**count)}"),
             *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
-            *("-append", f"sched={self.scheduler} {xen}{XEN_ARGS.format(dom0_mib=self.dom0_mib)}"),
+            *("-append", " ".join(filter(None, words))),
         ]
 
 

@@ -7,6 +7,7 @@ change together or not at all.  Times are ns of virtual time, from t0 unless sai
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -175,6 +176,30 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Program:
+    """A program of dom0's that ended; its output as it was."""
+
+    status: int
+    output: str
+
+
+@dataclass(frozen=True)
+class TraceClock:
+    """One instant by two clocks: ns from t0, and the TSC of the trace's time stamps."""
+
+    t_ns: int
+    tsc: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The hypervisor's own trace: records of each pCPU, as they are in its buffers."""
+
+    clocks: tuple[TraceClock, ...]
+    buffers: Mapping[int, bytes]
+
+
+@dataclass(frozen=True)
 class Error:
     """The controller gave something up."""
 
@@ -194,6 +219,8 @@ class Records:
     samples: Mapping[str, Sample]
     errors: tuple[Error, ...]
     ended: bool
+    trace: Trace | None = None
+    program: Program | None = None
 
 
 class _Fields:
@@ -235,6 +262,12 @@ class _Fields:
             raise RecordError(f"{self._where}: {key} is {value!r}, not a string")
         return value
 
+    def base64(self, key: str) -> bytes:
+        try:
+            return base64.b64decode(self.text(key), validate=True)
+        except ValueError as error:
+            raise RecordError(f"{self._where}: {key} is not base64 ({error})") from None
+
     def errno(self, key: str = "errno") -> str:
         value = self._take(key)
         if value == 0 and isinstance(value, int):
@@ -275,6 +308,9 @@ def parse(lines: Iterable[str]) -> Records:
     ops: list[Op] = []
     samples: dict[str, Sample] = {}
     errors: list[Error] = []
+    program: Program | None = None
+    clocks: list[TraceClock] = []
+    buffers: dict[int, bytes] = {}
     ended = False
     for number, line in enumerate(lines, 1):
         where = f"record {number}"
@@ -328,6 +364,13 @@ def parse(lines: Iterable[str]) -> Records:
             if sample.label in samples:
                 raise RecordError(f"{where}: a second sample {sample.label}")
             samples[sample.label] = sample
+        elif kind == "program":
+            program = Program(f.integer("status"), f.text("output"))
+        elif kind == "trace_clock":
+            clocks.append(TraceClock(f.integer("t_ns"), f.integer("tsc")))
+        elif kind == "trace":
+            pcpu = f.integer("pcpu")
+            buffers[pcpu] = buffers.get(pcpu, b"") + f.base64("data")
         elif kind == "error":
             errors.append(Error(f.text("what"), f.errno()))
         elif kind == "end":
@@ -337,7 +380,11 @@ def parse(lines: Iterable[str]) -> Records:
         else:
             raise RecordError(f"{where}: unknown record {kind!r}")
         f.done()
-    return Records(hello, ready, begin, tuple(created), tuple(ops), samples, tuple(errors), ended)
+    return Records(
+        *(hello, ready, begin, tuple(created), tuple(ops), samples, tuple(errors), ended),
+        Trace(tuple(clocks), buffers) if buffers else None,
+        program,
+    )
 
 
 def _sample(f: _Fields) -> Sample:

@@ -20,13 +20,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from schedlab import checkpoint, oracle, qemu, records, scenario
+from schedlab import checkpoint, oracle, qemu, records, scenario, timeline
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
 from schedlab.oracle import Judgement, Verdict
 from schedlab.qemu import Artifacts, Machine, Outcome, Process, Watcher
 from schedlab.scenario import GROUP_OPS, Dims, Scenario
+from schedlab.timeline import Timeline
 
 # Wall seconds allowed per virtual second on top of the watchdog's: the controller writes nothing
 # while its timeline runs, so that the measured machine is left alone.  The slowest measured is 0.7
@@ -50,6 +51,7 @@ class Lab:
     cache: bool = True
     watchdog_s: float = qemu.DEFAULT_WATCHDOG_S
     cancel: threading.Event = field(default_factory=threading.Event)
+    xen_options: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ class Case:
     records: records.Records
     judgement: Judgement
     cached: bool = False
+    timeline: Timeline | None = None
 
 
-def machine_of(dims: Dims) -> Machine:
+def machine_of(dims: Dims, xen_options: str = "") -> Machine:
     """The virtual machine of a cell of the matrix."""
-    return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift)
+    return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift, xen_options=xen_options)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class _Prepared:
 def _prepare(lab: Lab, what: Scenario, dims: Dims, variant: str, groups: bool) -> _Prepared:
     what = what.of(dims)
     artifacts = lab.build(dims.variant(variant))
-    machine = machine_of(dims)
+    machine = machine_of(dims, lab.xen_options)
     incoming: Path | None = None
     context = {f"{variant}.{name}": value for name, value in sorted(artifacts.hashes.items())}
     if not lab.cold:
@@ -208,16 +211,22 @@ def _judged(
     try:
         found = records.parse(_lines(folder / qemu.RECORDS_FILE))
         judgement = oracle.judge(what, dims, found, outcome, groups=groups)
+        judgement, trace = timeline.judged(judgement, found)
     except records.RecordError as error:
         found = records.parse([])
         verdict, reason = Verdict.ERROR, str(error)
         if outcome.status != qemu.STATUS_ENDED:
             verdict, reason = Verdict.CRASH, outcome.reason or reason
-        judgement = Judgement(verdict, reason, (), ())
+        judgement, trace = Judgement(verdict, reason, (), ()), None
     if groups and judgement.verdict == Verdict.FAIL and (said := _no_groups(found)) is not None:
         reason = f"this hypervisor ({variant}) has no scheduling domains: {said}"
         judgement = Judgement(Verdict.ERROR, f"{reason}; use --variant patched", (), ())
-    return Case(what, dims, variant, folder, script, context, outcome, found, judgement)
+    if trace is not None:
+        # For ui.perfetto.dev, by hand: nothing is fetched.
+        text = json.dumps(timeline.chrome_trace(trace, found), separators=(",", ":"))
+        (folder / "timeline.json").write_text(text + "\n")
+    parts = (what, dims, variant, folder, script, context, outcome, found, judgement)
+    return Case(*parts, timeline=trace)
 
 
 def _no_groups(found: records.Records) -> str | None:
@@ -282,7 +291,7 @@ def calibrate(lab: Lab, variant: str, path: Path) -> Path:
     def make(folder: Path) -> None:
         # Cold, so that the verdict depends on the inputs alone, and that a QEMU too old for our
         # checkpoints is told what is really wrong with it.
-        cold = replace(lab, cold=True)
+        cold = replace(lab, cold=True, xen_options="")
         case = measure(cold, what, dims, variant, logs if dry_run() else folder)
         if dry_run():
             return

@@ -280,6 +280,10 @@ class Scenario:
     domains: tuple[Domain, ...]
     phases: tuple[Phase, ...]
     cells: tuple[Cell, ...]
+    trace: bool = False
+    # Run in dom0 after the timeline: its words, and the domain that is to answer it, if any.
+    program: tuple[str, ...] = ()
+    echo: str | None = None
     # By the values of what varies; empty where nothing does.
     variations: Mapping[Values, Scenario] = field(default_factory=dict)
 
@@ -324,7 +328,7 @@ class Scenario:
     def as_json(self, dims: Dims, *, groups: bool = True) -> str:
         """What the controller reads: canonical JSON, one line, with a newline."""
         kind = dims.kind
-        body = {
+        body: dict[str, Any] = {
             "format": 1,
             "name": self.name,
             "seed": dims.seed,
@@ -347,6 +351,11 @@ class Scenario:
             ],
             "timeline": [step.as_json() for step in self.steps(groups=groups)],
         }
+        if self.trace:
+            body["trace"] = 1
+        if self.program:
+            echo = {} if self.echo is None else {"echo": self.echo}
+            body["program"] = {"words": list(self.program), **echo}
         return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
 
 
@@ -547,6 +556,7 @@ def override(
     schedulers: Sequence[str] = (),
     pcpus: Sequence[int] = (),
     shift: int | None = None,
+    trace: bool = False,
     seeds_: Sequence[int] = (),
     base: str | None = None,
 ) -> Scenario:
@@ -562,6 +572,8 @@ def override(
     raw["matrix"] = _as_list(raw.get("matrix"))
     for one in raw["matrix"]:
         one.update({name: values for name, values in said.items() if values})
+    if trace:
+        raw["trace"] = True
     return _compiled(raw, scenario.path, scenario.text)
 
 
@@ -762,6 +774,7 @@ class _Compiler:
             domains=domains,
             phases=tuple(phases),
             cells=self._cells,
+            trace=raw.get("trace", False),
         )
 
     def _domain(self, i: int, raw: Mapping[str, Any]) -> Domain:

@@ -49,7 +49,7 @@ class Run:
 
 def machine(scheduler: str, pcpus: int = 1, shift: int = 3) -> Machine:
     """A machine that is large enough for the toolstack."""
-    return Machine(scheduler, pcpus, "cores", shift, DOM0_MIB)
+    return Machine(scheduler, pcpus, "cores", shift, dom0_mib=DOM0_MIB)
 
 
 def run(

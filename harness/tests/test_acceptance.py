@@ -113,3 +113,42 @@ def test_determinism(tmp_path: Path, pcpus: int, cold: bool) -> None:
     difference = records.first_difference(*seen)
     assert difference is None, difference
     assert len(seen[0].splitlines()) > 10
+
+
+@bases
+@pytest.mark.parametrize("pcpus", [1, 4])
+@pytest.mark.parametrize("scheduler", ["credit2", "credit"])
+def test_timeline(lab: Call, tmp_path: Path, scheduler: str, pcpus: int, xen: str) -> None:
+    """The trace's slices sum up to what was accounted, to the ns, for each domain and group."""
+    done = lab(
+        *("run", str(HERE / "traced.toml"), "--scheduler", scheduler, "--pcpus", str(pcpus)),
+        *("--xen", xen, "--out", str(tmp_path), "--no-reference"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (case,) = result_of(tmp_path)["cases"]
+    checks = [c for c in case["checks"] if c["clause"] == "trace"]
+    # dom0, master and second; and the group.
+    assert len(checks) == 4 and {c["verdict"] for c in checks} == {"pass"}
+    exact = [c for c in checks if c["domains"] != ["dom0"]]
+    assert all(abs(c["measured"] - c["expected"]) <= c["tolerance"] for c in exact)
+    assert min(c["tolerance"] for c in exact) <= 2e-6
+    (folder,) = tmp_path.iterdir()
+    events = json.loads((folder / case["name"] / "timeline.json").read_text())["traceEvents"]
+    assert {e["name"] for e in events if e.get("pid") == 3} >= {"join second", "throttled"}
+
+
+def test_benchmarks(lab: Call, tmp_path: Path) -> None:
+    """Google Benchmark runs in dom0, and the same figures come out on both hypervisors' domctls."""
+    done = lab(
+        *("bench", "--scheduler", "credit2", "--no-schedule", "--out", str(tmp_path)),
+        *("--filter", "(getinfo|scheddom_get|ping_pong)"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = tmp_path.iterdir()
+    found = json.loads((folder / "bench.json").read_text())["benchmarks"]
+    by_key = {(b["variant"], b["name"], b["members"]): b["instructions"] for b in found}
+    assert 1_000 < by_key["stock", "getinfo/alone", 0] < 20_000
+    assert 1_000 < by_key["patched", "scheddom_get/members", 64] < 100_000
+    assert 5_000 < by_key["patched", "ping_pong", 0] < 200_000
+    own = json.loads((folder / "credit2-1p-patched" / "bench.json").read_text())
+    assert own["benchmarks"] and own["context"]["num_cpus"] == 1

@@ -86,6 +86,7 @@ def test_pass(
         "result.json",
         "scenario.toml",
         "table.txt",
+        *("report.html", "report.md", "plots"),
         *("credit2-1p-patched", "credit2-1p-stock"),
         *("credit2-2p-patched", "credit2-2p-stock"),
     }

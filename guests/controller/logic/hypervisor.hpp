@@ -15,6 +15,7 @@
 #include "nemesis/report_page.hpp"
 #include "result.hpp"
 #include "scenario.hpp"
+#include "trace.hpp"
 
 namespace nemesis {
 
@@ -127,6 +128,13 @@ class Hypervisor {
   [[nodiscard]] virtual Status add_pcpu(PoolId pool, std::uint32_t pcpu) = 0;
   [[nodiscard]] virtual Status remove_pcpu(PoolId pool, std::uint32_t pcpu) = 0;
   [[nodiscard]] virtual Status move(DomainId id, PoolId pool) = 0;
+
+  /// From now on the hypervisor notes each switch and each event of groups.
+  [[nodiscard]] virtual Status start_trace() = 0;
+  /// ENOBUFS where a buffer was too small for all of it.
+  [[nodiscard]] virtual Result<std::vector<TraceBuffer>> stop_trace() = 0;
+  /// The clock of the trace's time stamps.
+  [[nodiscard]] virtual std::uint64_t trace_clock() = 0;
 
   /// All domains, by one hypercall.
   [[nodiscard]] virtual Result<std::vector<DomainUsage>> usage() = 0;

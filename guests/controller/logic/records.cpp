@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "records.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +10,8 @@ namespace nemesis {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kTraceLineBytes = 48 * 1024;  // a multiple of 3: no padding inside
 
 void write(LineSink& sink, const Json& record) {
   // Bytes that are no UTF-8 (from a hypervisor's string) are replaced, never thrown about.
@@ -156,6 +159,23 @@ void RecordWriter::sample(const Sample& sample) {
   for (const DomainSample& entry : sample.domains) json["domains"].push_back(to_json(entry));
   for (const GroupSample& entry : sample.groups) json["groups"].push_back(to_json(entry));
   write(sink_, json);
+}
+
+void RecordWriter::trace_clock(const TraceClock& clock) {
+  write(sink_, {{"r", "trace_clock"}, {"t_ns", clock.t_ns}, {"tsc", clock.tsc}});
+}
+
+void RecordWriter::trace(const TraceBuffer& buffer) {
+  std::span<const std::byte> left = buffer.records;
+  do {
+    const auto part = left.first(std::min(left.size(), kTraceLineBytes));
+    write(sink_, {{"r", "trace"}, {"pcpu", buffer.pcpu}, {"data", base64(part)}});
+    left = left.subspan(part.size());
+  } while (!left.empty());
+}
+
+void RecordWriter::program(int status, const std::string& output) {
+  write(sink_, {{"r", "program"}, {"status", status}, {"output", output}});
 }
 
 void RecordWriter::error(const Error& error) {

@@ -72,6 +72,10 @@ class RecordWriter {
   void scenario(std::string_view name, std::uint64_t t0_ns);
   void op(const OpOutcome& op);
   void sample(const Sample& sample);
+  void trace_clock(const TraceClock& clock);
+  /// Some lines, as the bytes are many.
+  void trace(const TraceBuffer& buffer);
+  void program(int status, const std::string& output);
   void error(const Error& error);
   void end();
 

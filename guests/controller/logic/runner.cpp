@@ -64,12 +64,51 @@ Result<Runner> Runner::create(const Scenario& scenario, const ImageSource& image
 void Runner::run() {
   t0_ns_ = (clock_->now_ns() / kStartGridNs + 1) * kStartGridNs;
   records_->scenario(scenario_->name, t0_ns_);
+  start_trace();
   for (std::size_t i = 0; i < scenario_->timeline.size(); ++i) {
     const TimelineOp& op = scenario_->timeline[i];
     clock_->sleep_until(t0_ns_ + op.t_ns);
     do_op(i, op);
   }
+  stop_trace();
   write_observations();
+}
+
+void Runner::start_trace() {
+  if (!scenario_->trace) return;
+  const Status status = hypervisor_->start_trace();
+  if (!status) {
+    observations_.push_back(status.error());
+    return;
+  }
+  clock_->sleep_until(t0_ns_);
+  look_at_trace_clock();
+}
+
+void Runner::stop_trace() {
+  if (trace_clocks_.empty()) return;
+  look_at_trace_clock();
+  auto trace = hypervisor_->stop_trace();
+  if (trace) {
+    trace_ = std::move(*trace);
+  } else {
+    observations_.push_back(trace.error());
+  }
+}
+
+/// Of some tries the one in which dom0 kept its pCPU between the two clocks.
+void Runner::look_at_trace_clock() {
+  TraceClock best;
+  std::uint64_t least_ns = std::numeric_limits<std::uint64_t>::max();
+  for (unsigned attempt = 0; attempt < kSampleAttempts; ++attempt) {
+    const std::uint64_t before_ns = since_t0_ns();
+    const std::uint64_t tsc = hypervisor_->trace_clock();
+    const std::uint64_t took_ns = since_t0_ns() - before_ns;
+    if (took_ns >= least_ns) continue;
+    least_ns = took_ns;
+    best = {.t_ns = before_ns + took_ns / 2, .tsc = tsc};
+  }
+  trace_clocks_.push_back(best);
 }
 
 void Runner::write_observations() {
@@ -79,6 +118,8 @@ void Runner::write_observations() {
     if (const auto* error = std::get_if<Error>(&observation)) records_->error(*error);
   }
   observations_.clear();
+  for (const TraceClock& clock : trace_clocks_) records_->trace_clock(clock);
+  for (const TraceBuffer& buffer : trace_) records_->trace(buffer);
 }
 
 void Runner::do_op(std::size_t index, const TimelineOp& op) {

@@ -35,6 +35,9 @@ class Runner {
   /// Fixes t0, runs the timeline to its end, and only then writes what was observed.
   void run();
 
+  /// Of a domain of the scenario, or dom0.
+  [[nodiscard]] DomainId id_of(const std::string& name) const;
+
  private:
   struct Domain {
     std::string name;
@@ -50,10 +53,12 @@ class Runner {
   [[nodiscard]] Status apply(const TimelineOp& op);
   void take_sample(std::size_t index, const std::string& label);
   void observe_guest(const Domain& domain, DomainSample& sample);
-  [[nodiscard]] DomainId id_of(const std::string& name) const;
   [[nodiscard]] Result<PoolId> pool_of(const std::string& name) const;
   [[nodiscard]] std::string name_of(DomainId id) const;
   void write_observations();
+  void start_trace();
+  void stop_trace();
+  void look_at_trace_clock();
   [[nodiscard]] std::uint64_t since_t0_ns() { return clock_->now_ns() - t0_ns_; }
 
   const Scenario* scenario_;
@@ -64,6 +69,8 @@ class Runner {
   std::vector<std::string> masters_;  // of every group that was ever formed, in order of forming
   std::map<std::string, PoolId> pools_;
   std::vector<Observation> observations_;
+  std::vector<TraceClock> trace_clocks_;
+  std::vector<TraceBuffer> trace_;
   std::uint64_t t0_ns_ = 0;
   std::uint64_t calm_ns_ = 0;  // of the shortest sample so far
 };

@@ -341,6 +341,24 @@ TimelineOp parse_op(const Json& json, const std::string& path, const std::set<st
   return op;
 }
 
+Program parse_program(const Json& json, const std::set<std::string>& names, Checker& checker) {
+  const Object object(json, "program", checker);
+  object.only({"words", "echo"});
+  Program program;
+  for (const Json& word : object.array("words")) {
+    if (word.is_string()) {
+      program.words.push_back(word.get<std::string>());
+    } else {
+      checker.fail(object.key("words"), "must be strings");
+    }
+  }
+  if (program.words.empty()) checker.fail(object.key("words"), "must name a program");
+  if (!checker.failed() && json.contains("echo")) {
+    program.echo = domain_name(object, "echo", false, names, checker);
+  }
+  return program;
+}
+
 void check_timeline(const std::vector<TimelineOp>& timeline, Checker& checker) {
   std::uint64_t previous_ns = 0;
   for (std::size_t i = 0; i < timeline.size(); ++i) {
@@ -373,7 +391,7 @@ Result<Scenario> parse_scenario(std::string_view json) {
   Checker checker;
   const Object object(root, "", checker);
   if (checker.failed()) return Error{EINVAL, "scenario: must be a JSON object"};
-  object.only({"format", "name", "seed", "domains", "timeline"});
+  object.only({"format", "name", "seed", "domains", "timeline", "trace", "program"});
   if (object.integer("format", 0, kMaxTimeNs) != kScenarioFormat) {
     checker.fail("format", "must be " + std::to_string(kScenarioFormat) +
                                "; harness and controller differ in age");
@@ -382,6 +400,8 @@ Result<Scenario> parse_scenario(std::string_view json) {
   Scenario scenario;
   scenario.name = object.text("name");
   scenario.seed = object.integer("seed", 0, std::numeric_limits<std::uint64_t>::max());
+
+  scenario.trace = root.contains("trace") && object.number<std::uint32_t>("trace", 0, 1) == 1;
 
   std::set<std::string> names;
   for (const Json& domain : object.array("domains")) {
@@ -397,6 +417,9 @@ Result<Scenario> parse_scenario(std::string_view json) {
       }
     }
     if (!names.insert(name).second) checker.fail(path + ".name", "\"" + name + "\" is taken");
+  }
+  if (root.contains("program")) {
+    scenario.program = parse_program(*object.find("program"), names, checker);
   }
   std::set<std::string> pools;
   for (const Json& op : object.array("timeline")) {

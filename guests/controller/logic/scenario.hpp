@@ -105,10 +105,18 @@ struct TimelineOp {
   RawScheddom raw;          ///< domctl
 };
 
+/// A program of the image that is run when the timeline has ended.
+struct Program {
+  std::vector<std::string> words;  ///< path and arguments
+  std::string echo;  ///< a domain that answers dom0 by event channel; its id and port go along
+};
+
 struct Scenario {
   std::string name;
   std::uint64_t seed = 0;
+  bool trace = false;  ///< hand out the hypervisor's trace; it moves the schedule a little
   std::vector<DomainSpec> domains;
+  std::optional<Program> program = std::nullopt;
   std::vector<TimelineOp> timeline;  ///< t_ns never decreases; the last op, and only it, is kEnd
 };
 

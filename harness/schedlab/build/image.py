@@ -15,7 +15,8 @@ from pathlib import Path
 
 from schedlab.build.layout import Layout
 from schedlab.build.toolchain import EPOCH
-from schedlab.core.command import dry_run
+from schedlab.core.command import dry_run, query
+from schedlab.core.errors import LabError
 from schedlab.core.store import sha256_file
 
 
@@ -64,6 +65,44 @@ def members(controller: bytes) -> list[Member]:
         Member("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         Member("init", stat.S_IFREG | 0o755, controller),
     ]
+
+
+def libraries(program: Path) -> list[Path]:
+    """The shared libraries of a program, the loader among them, where the machine has them."""
+    found = []
+    for line in query(["ldd", program]).splitlines():
+        words = line.replace("=>", " ").split()
+        paths = [word for word in words if word.startswith("/")]
+        if paths:
+            found.append(Path(paths[-1]))
+        elif not line.strip().startswith("linux-vdso"):
+            raise LabError(f"{program.name} needs {line.strip()}", "`make setup` installs it")
+    return found
+
+
+def with_program(layout: Layout, controller: Path, program: Path) -> Path:
+    """The archive with /<program> and its shared libraries, too; the entry has initramfs."""
+    if dry_run() and not program.exists():
+        return layout.store.path("image", {"controller": "CONTROLLER", "program": program.name})
+    files = [program, *libraries(program)]
+
+    def make(folder: Path) -> None:
+        if dry_run():
+            print(f"# write {folder / 'initramfs'} with {', '.join(map(str, files))}")
+            return
+        inside = {str(path).lstrip("/"): path.read_bytes() for path in files[1:]}
+        inside[program.name] = program.read_bytes()
+        folders = {str(parent) for name in inside for parent in Path(name).parents} - {"."}
+        more = [
+            *(Member(name, stat.S_IFDIR | 0o755) for name in folders),
+            *(Member(name, stat.S_IFREG | 0o755, data) for name, data in inside.items()),
+        ]
+        whole = cpio([*members(controller.read_bytes()), *more])
+        (folder / "initramfs").write_bytes(whole)
+
+    inputs = {"recipe": "1", "controller": sha256_file(controller)}
+    inputs |= {str(path) if k else path.name: sha256_file(path) for k, path in enumerate(files)}
+    return layout.store.get("image", inputs, make, title=f"image with {program.name}")
 
 
 def image(layout: Layout, controller: Path) -> Path:

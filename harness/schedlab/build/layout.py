@@ -24,6 +24,8 @@ class Layout:
     lock_file: Path
     downloads: Path | None
     jobs: int
+    # Where hypervisor/ is, when it is not this repository's own: of another revision.
+    series_root: Path | None = None
 
     @staticmethod
     def from_environment() -> Layout:
@@ -53,7 +55,7 @@ class Layout:
 
     def series(self, xen: str) -> Path:
         """The folder of a base's patches."""
-        return self.root / "hypervisor" / xen
+        return (self.series_root or self.root) / "hypervisor" / xen
 
     def xen_tree(self, xen: str) -> Path:
         """The git tree in which developers edit Xen (make xen-tree)."""
