@@ -108,7 +108,7 @@ static_assert(sizeof(ReportSlot) == 256);
 static_assert(sizeof(ReportHeader) == 256);
 static_assert(offsetof(ReportHeader, failure) == 12);
 static_assert(offsetof(ReportHeader, parameters) == 24);
-static_assert(offsetof(ReportHeader, vcpus_wanted) == 88);
+static_assert(offsetof(ReportHeader, vcpus_wanted) == 112);
 static_assert(offsetof(ReportPage, slots) == 256);
 static_assert(sizeof(ReportPage) == kReportPageBytes);
 
