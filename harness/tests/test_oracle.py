@@ -105,6 +105,28 @@ def test_aim_is_computed(
     assert oracle.cap_aim(cap, 800_000_000, at_once) is None
 
 
+@pytest.mark.parametrize(
+    ("ns", "cap", "at_once", "more_ns"),
+    [
+        # Of a piece of 1 ms two units can use 2 ms, where 0.5 ms are expected; or none.
+        (1_001_000_000, 50, 2, 1_500_000),
+        (999_000_000, 50, 2, 1_500_000),
+        # Of 4 ms they can use the refill's 2 ms, where 0.8 ms are expected.
+        (1_004_000_000, 20, 2, 1_200_000),
+        # Of 5 ms at 90 % by one unit: none instead of 4.5 ms.
+        (1_005_000_000, 90, 1, 4_500_000),
+        (2_010_000_000, 90, 1, 0),
+    ],
+)
+def test_cut_refill(ns: int, cap: int, at_once: int, more_ns: int) -> None:
+    """A window that is no whole number of refills may have all of the one that it cuts, or none."""
+    aim = oracle.cap_aim(cap, ns, at_once)
+    assert aim is not None
+    most_ns = max(0.005 * cap / 100 * 1e9, at_once * 500_000)
+    assert aim[0] * ns / 100 == pytest.approx(most_ns + more_ns)
+    assert ("a refill that it cuts" in aim[1]) == bool(more_ns)
+
+
 def test_contract_is_computed() -> None:
     """E1's own: cap x 20 ms and 0.5 ms a unit, in any window."""
     for cap, seconds, at_once, allowed in ((10, 0.5, 2, 0.6), (10, 0.1, 1, 2.5), (10, 1, 2, 0.3)):
