@@ -21,7 +21,9 @@ def page(found: Mapping[str, Any]) -> Document:
     """The whole."""
     rows, linux = found["rows"], found["linux"]
     document = Document("Scheduling domains: what they are worth", _LEAD)
-    document.add(Facts(tuple(_facts(rows, linux))), Figure("headline", picture(found), wide=True))
+    document.add(
+        Facts(tuple(_facts(rows, linux))), Figure("headline", picture(found), _DOTS, wide=True)
+    )
     if linux.get("skipped"):
         document.add(Text(f"Linux cgroups were skipped: {linux['skipped']}."))
     if linux.get("left_out"):
@@ -44,6 +46,7 @@ _LEAD = (
 )
 
 
+_DOTS = f"A dot is a window; what is at or below {_LEAST} % is on the lowest line."
 _LEFT_OUT = (
     "Left out, as this host was too busy for the quota to be what limited them (in brackets: in "
     "how many of the periods it was): processes "
