@@ -351,3 +351,26 @@ def test_second_base(ran: Ran) -> None:
     three = said(run, "three")
     assert [three[d] for d in "123"] == pytest.approx([20 / 3] * 3, abs=TOLERANCE)
     nothing_left(run)
+
+
+def test_shell(ran: Ran) -> None:
+    """make shell: what is typed is done, and exit ends the machine."""
+    del ran  # after the builds
+    lab = [str(HERE.parent / "lab"), "shell"]
+    with subprocess.Popen(
+        lab, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as shell:
+        assert shell.stdin is not None and shell.stdout is not None
+        try:
+            seen = b""
+            while not seen.endswith(b"# "):
+                seen += (letter := shell.stdout.read(1))
+                assert letter, seen.decode(errors="replace")
+            shell.stdin.write(b"nemesis list\nxl list\nexit\n")
+            shell.stdin.flush()
+            said_after = shell.stdout.read().decode(errors="replace")
+        finally:
+            shell.terminate()
+    assert "There are no groups." in said_after
+    assert "Domain-0" in said_after
+    assert shell.returncode == 0, said_after

@@ -379,7 +379,7 @@ def tools(layout: Layout, xen: str) -> Path:
     found = source(layout, xen, "patched")
     log = layout.log(f"tools-{xen}")
     sources = _listed_sources(found, _NOT_FOR_LIBRARIES)
-    inputs = {"recipe": "3", "sources": sources, "toolchain": toolchain()}
+    inputs = {"recipe": "4", "sources": sources, "toolchain": toolchain()}
 
     def make(folder: Path) -> None:
         with exclusive(layout.work / "lock", "a build"):
@@ -470,5 +470,12 @@ def collect_tools(tree: Path, folder: Path) -> None:
 
 def _headers_wanted() -> set[str]:
     # xen-barrier: since 4.20, and included by xenctrl.h there.
-    extra = {"xen-barrier", "xenctrl_compat", "xentoolcore_internal", "xenguest", "xenctrl"}
+    extra = {
+        "xen-barrier",
+        "xenstore_lib",
+        "xenctrl_compat",
+        "xentoolcore_internal",
+        "xenguest",
+        "xenctrl",
+    }
     return extra | {f"xen{name}" for name in LIBRARIES}
