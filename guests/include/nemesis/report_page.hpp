@@ -23,7 +23,7 @@ inline constexpr std::uint64_t kReportPfn = 0x100;
 inline constexpr std::size_t kReportPageBytes = 4096;
 inline constexpr std::uint32_t kMaxGuestVcpus = 15;
 
-inline constexpr std::uint32_t kReportFormat = 3;
+inline constexpr std::uint32_t kReportFormat = 4;
 inline constexpr std::uint64_t kReportMagic =
     0x0073'6973'656d'656eULL;  // "nemesis\0", little endian
 
