@@ -565,7 +565,8 @@ def _debug(options: argparse.Namespace, build: Builder) -> int:
         layout = Layout.from_environment()
         if options.variant == "edited":
             return layout.xen_tree(options.xen) / "xen"
-        return xen.work_tree(layout, options.xen, options.variant) / "xen"
+        # Another's build may have been taken from the store: then its source is not there yet.
+        return xen.source_tree(layout, options.xen, options.variant.partition("-")[0]) / "xen"
 
     lab = _lab(options, build, cold=False)
     return debug.main(options, lab, SCENARIOS, build_folder() / "gdb", source)
