@@ -28,7 +28,7 @@ export NEMESIS_QEMU        := $(QEMU)
 export NEMESIS_JOBS        := $(JOBS)
 export PYTHONPATH          := $(CURDIR)/harness
 export PYTHONDONTWRITEBYTECODE := 1
-export XEN PACKAGES DRY TIER NO_CACHE
+export XEN PACKAGES DRY TIER NO_CACHE ACCEL
 
 # Under DRY=1 even rm is only said.
 SAY  = $(if $(filter-out 0,$(DRY)),echo )
@@ -88,6 +88,14 @@ picture: ## draw the README's picture again, from results/reference/headline.jso
 
 clean-results: ## remove every run; the reference stays
 	@$(SAY)find results -mindepth 1 -maxdepth 1 -not -name README.md -not -name golden.toml -not -name reference -exec rm -rf {} +
+
+S ?= $(SCENARIO)
+.PHONY: dev gdb
+dev: setup ## edit Xen, a guest or the scenario, and see the table again (S=scenario, ARGS='--pcpus 1')
+	@harness/lab dev $(S) --xen $(XEN) $(ARGS)
+
+gdb: setup ## stop a scenario in the hypervisor, with GDB (S=scenario, T=1.5s, B=function or file:line)
+	@harness/lab gdb $(S) --xen $(XEN) $(if $(T),--at $(T)) $(if $(B),--stop $(B)) $(ARGS)
 
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
@@ -170,7 +178,7 @@ endef
 CTEST_DIR := $(BUILD)/work/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
 PY_FILES   = harness/lab harness/schedlab $(wildcard harness/tests)
-SH_FILES  := harness/setup .ci/run images/toolstack-init harness/tests/toolstack/*.sh
+SH_FILES  := harness/setup harness/schedlab/build/answers.sh .ci/run images/toolstack-init harness/tests/toolstack/*.sh
 
 .PHONY: unit ctest configure-ctest pytest
 unit: ctest pytest ## unit tests alone: no machine is booted

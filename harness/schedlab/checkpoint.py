@@ -20,6 +20,7 @@ import threading
 import time
 from pathlib import Path
 
+from schedlab import panic
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
@@ -81,7 +82,9 @@ def get(
                     shutil.copyfile(folder / name, kept / name)
             serial = kept / SERIAL_FILE
             log = serial if serial.exists() and serial.stat().st_size else kept / QEMU_LOG_FILE
-            raise LabError(error.what, error.remedy, log if log.exists() else None) from error
+            backtrace = panic.explain(serial, artifacts.xen_syms)
+            what = f"{error.what}\n{backtrace}" if backtrace else error.what
+            raise LabError(what, error.remedy, log if log.exists() else None) from error
 
     return store.get(STEP, inputs(machine, artifacts), make)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: ``lab run``, ``accept``, ``bless``, ``list``, ``shell``, ``calibrate``, ….
+"""The command line: ``lab run``, ``accept``, ``dev``, ``gdb``, ``shell``, ``list``, ….
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 all passed, 1 a check failed, 2
 could not run (an error or a crash), 130 interrupted.
@@ -26,8 +26,11 @@ from schedlab import (
     accept,
     bench,
     checkpoint,
+    debug,
+    dev,
     headline,
     index,
+    kvm,
     ledger,
     mutants,
     overhead,
@@ -123,6 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
+    runner.add_argument(
+        "--accel",
+        default=os.environ.get("ACCEL") or qemu.TCG,
+        metavar="tcg|kvm",
+        help="kvm: in real time, where it works, and judged by statistics (ACCEL=kvm)",
+    )
+    runner.add_argument(
+        "--runs", type=int, default=kvm.RUNS, metavar="N", help="of each case in real time"
+    )
     runner.set_defaults(action=_run)
 
     acceptor = commands.add_parser("accept", help="run the whole matrix, and say how it went")
@@ -146,6 +158,9 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (acceptor, blesser):
         command.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
+
+    prober = commands.add_parser("probe", help="does nested Xen run under KVM here?")
+    prober.set_defaults(action=_probe)
 
     calibrator = commands.add_parser("calibrate", help="check Xen and QEMU by a known answer")
     calibrator.add_argument("--variant", choices=VARIANTS, default="patched")
@@ -209,6 +224,37 @@ def _parser() -> argparse.ArgumentParser:
     headliner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     headliner.set_defaults(action=_headline)
 
+    developer = commands.add_parser("dev", help="edit, and see the table again")
+    developer.add_argument("scenario", metavar="SCENARIO", help="name, or path of a .toml file")
+    developer.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    developer.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    developer.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    developer.add_argument("--case", metavar="NAME", help="this cell alone, as credit2-4p-cap5")
+    developer.add_argument("--config", default="release", help="of the hypervisor: release, debug")
+    developer.add_argument("--no-reference", action="store_true", help="leave out stock Xen")
+    developer.add_argument(
+        "--tree", type=Path, metavar="DIR", help="another git tree of Xen than build/xen-BASE"
+    )
+    developer.add_argument("--once", action="store_true", help="one table, watch nothing")
+    developer.set_defaults(action=_dev)
+
+    debugger = commands.add_parser("gdb", help="stop a scenario in the hypervisor, with GDB")
+    debugger.add_argument("scenario", metavar="SCENARIO", help="name, or path of a .toml file")
+    debugger.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
+    debugger.add_argument("--pcpus", type=_numbers, default=(), metavar="1,2,4")
+    debugger.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    debugger.add_argument("--case", metavar="NAME", help="this cell, as credit2-4p-cap5")
+    debugger.add_argument("--variant", choices=(*VARIANTS, "edited"), default="patched")
+    debugger.add_argument(
+        "--at", metavar="T", help="stop at that time of the scenario (+T: since the checkpoint)"
+    )
+    debugger.add_argument(
+        "--stop", action="append", default=[], metavar="B", help="at a function or file:line"
+    )
+    debugger.add_argument("--batch", action="store_true", help="run commands and end")
+    debugger.add_argument("--ex", action="append", default=[], metavar="COMMAND", help="of GDB")
+    debugger.set_defaults(action=_debug)
+
     for command in (runner, acceptor, blesser):
         command.add_argument(
             "--no-cache",
@@ -220,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (
         *(runner, acceptor, blesser, calibrator, counter, hunter),
         *(comparer, bencher, headliner),
+        *(developer, debugger, prober),
     ):
         # Of what is run, the scenario may say it.
         base = None if command in (runner, acceptor) else DEFAULT_BASE
@@ -280,9 +327,12 @@ def _seconds(text: str) -> float:
 
 def _real_build(xen: str, variant: str) -> Artifacts:
     # Imported here: `lab list` and the unit tests need no builds.
-    from schedlab.build import artifacts
+    from schedlab.build import EDITED, Layout, artifacts, edited, worktree
 
     source, _, config = variant.partition("-")
+    if source == EDITED:
+        layout = Layout.from_environment()
+        return edited(layout, xen, worktree.snapshot(layout, xen), config or "release")
     built: Artifacts = artifacts(xen, source, config or "release")
     return built
 
@@ -325,22 +375,29 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
     else:
         what = scenario.within(what, options.tier)
     lab = replace(_lab(options, build, options.cold), cache=not options.no_cache)
+    accel, accelerator = _accelerator(options, lab)
+    measure: dev.Measure = _measure
+    if accel == qemu.KVM:
+        lab = replace(lab, accel=accel, cold=True, cache=False)
+        measure = _sampled(options.runs)
     with_stock = options.variant != "stock" and not options.no_reference
     with_stock = with_stock and any(p.show and not p.grouped for p in what.phases)
     started = time.time()
     variants = (options.variant, "stock") if with_stock else (options.variant,)
     for name in sorted({dims.variant(v) for v in variants for dims in what.matrix()}):
         lab.build(name)
-        run.calibrate(lab, name, CALIBRATION)
+        if accel == qemu.TCG:
+            run.calibrate(lab, name, CALIBRATION)
     if dry_run():
-        _measure(lab, what, options.variant, with_stock, options.out / "RUN", 1)
+        measure(lab, what, options.variant, with_stock, options.out / "RUN", 1)
         return 0
     with report.new_run(options.out, what.name) as folder:
-        cases = _measure(lab, what, options.variant, with_stock, folder, options.jobs)
+        cases = measure(lab, what, options.variant, with_stock, folder, options.jobs)
         verdict = worst(case.judgement.verdict for case, _ in cases)
         final = report.final_name(folder)
         (folder / "scenario.toml").write_text(what.text)
-        found = report.result(cases, _context(lab, options, what, started), verdict)
+        context = {**_context(lab, options, what, started), **accelerator}
+        found = report.result(cases, context, verdict)
         report.write_json(folder / report.RESULT_FILE, found)
         pictures = [timeline_plot.of_case(case) for case, _ in cases]
         shown = [picture for picture in pictures if picture is not None]
@@ -355,6 +412,25 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         f"{what.name}: {verdict.word}, {len(cases)} cases, {time.time() - started:.1f} s: {final}"
     )
     return _EXIT[verdict]
+
+
+def _accelerator(options: argparse.Namespace, lab: Lab) -> tuple[str, dict[str, str]]:
+    """What is to be used, and what the results say of it."""
+    wanted = kvm.wants(options.accel)
+    if wanted == qemu.TCG or dry_run():
+        return qemu.TCG, {"accelerator": qemu.TCG}
+    probed = kvm.probe(kvm.booter(lab, options.variant))
+    used = qemu.KVM if probed.usable else qemu.TCG
+    going = "" if probed.usable else "; going on with TCG, in virtual time"
+    print(f"lab: kvm: {probed.found}{going}", file=sys.stderr, flush=True)
+    said = {"accelerator": used, "kvm_probe": probed.found}
+    return used, {**said, "time": "real"} if probed.usable else said
+
+
+def _probe(options: argparse.Namespace, build: Builder) -> int:
+    probed = kvm.probe(kvm.booter(_lab(options, build, cold=True), "patched"))
+    print(probed.found)
+    return 0 if probed.usable else 1
 
 
 def _context(
@@ -415,6 +491,17 @@ def _measure(
     return [future.result() for future in futures]
 
 
+def _sampled(runs: int) -> dev.Measure:
+    """The same in real time: so many runs of each cell, one machine at a time."""
+
+    def measure(
+        lab: Lab, what: Scenario, variant: str, with_stock: bool, folder: Path, jobs: int
+    ) -> list[tuple[Case, Case | None]]:
+        return kvm.measure_all(lab, what, variant, with_stock, folder, runs)
+
+    return measure
+
+
 def _calibrate(options: argparse.Namespace, build: Builder) -> int:
     lab = _lab(options, build, cold=False)
     folder = run.calibrate(lab, options.variant, CALIBRATION)
@@ -464,6 +551,25 @@ def _of_revision(base: str, side: sides.Side, built: Artifacts) -> Artifacts:
         layout, base, source, config or "release", side.revision, built
     )
     return found
+
+
+def _dev(options: argparse.Namespace, build: Builder) -> int:
+    lab = _lab(options, build, cold=False)
+    return dev.main(options, lab, SCENARIOS, CALIBRATION, _measure)
+
+
+def _debug(options: argparse.Namespace, build: Builder) -> int:
+    def source() -> Path:
+        from schedlab.build import Layout, xen
+
+        layout = Layout.from_environment()
+        if options.variant == "edited":
+            return layout.xen_tree(options.xen) / "xen"
+        # Another's build may have been taken from the store: then its source is not there yet.
+        return xen.source_tree(layout, options.xen, options.variant.partition("-")[0]) / "xen"
+
+    lab = _lab(options, build, cold=False)
+    return debug.main(options, lab, SCENARIOS, build_folder() / "gdb", source)
 
 
 def _mutants(options: argparse.Namespace, build: Builder) -> int:

@@ -39,6 +39,8 @@ RECORDS_FILE = "records.jsonl"
 SERIAL_FILE = "serial.log"
 QEMU_LOG_FILE = "qemu.log"
 NO_SCENARIO = "none\n"
+# What executes instructions: QEMU itself, in virtual time, or the host's processor, in real time.
+TCG, KVM = "tcg", "kvm"
 # The period of a virtual timer whose only work is to end QEMU's round-robin slice, so that no pCPU
 # runs ahead of the others by more (DESIGN.md, determinism 2); microseconds.  Measured with the
 # calibration scenario, cold, on QEMU 10.0.2, 4 pCPUs, shift 5, three windows of 1 s: the largest
@@ -52,6 +54,8 @@ BOOT_SLICE_US = 10_000
 # be.  TCG does not offer the flag, so it is forced; without it Xen keeps a clock a pCPU, adjusted
 # once a second in a rendezvous, in which QEMU's turns look like drift of up to 100 us.
 CPU_MODEL = "qemu64,+svm,+npt,+invtsc,x-force-features=on"
+# Under KVM the host's, save what KVM may offer and then refuses to set.
+KVM_CPU_MODEL = "host,migratable=no,+invtsc,-arch-capabilities"
 # QEMU's -smp of n pCPUs, and what Xen is told.  "pairs": its unit of scheduling is a socket of two.
 TOPOLOGIES = {
     "cores": ("sockets=1,cores={n}", ""),
@@ -146,15 +150,12 @@ class Machine:
     dom0_mib: int = 64
     # Xen's command line, beside XEN_ARGS.
     xen_options: str = ""
+    accel: str = TCG
 
     def arguments(self, slice_us: int = SLICE_US) -> list[str]:
         """QEMU arguments that name no file; part of every cache key."""
-        shape, grain = TOPOLOGIES[self.topology]
-        words = (
-            *(f"sched={self.scheduler}", grain),
-            *(XEN_ARGS.format(dom0_mib=self.dom0_mib), self.xen_options),
-        )
-        count = {"n": self.pcpus, "half": self.pcpus // 2}
+        if self.accel == KVM:
+            return self._real_time()
         # A single pCPU has no other to drift from.
         slice_timer = (
             *("-netdev", "hubport,id=slice,hubid=0"),
@@ -165,10 +166,33 @@ class Machine:
             *("-accel", "tcg", "-icount", f"shift={self.shift},sleep=off"),
             *("-rtc", "base=2026-01-01,clock=vm", "-seed", "1"),
             *("-machine", "pc", "-cpu", CPU_MODEL, "-m", str(MEMORY_MIB)),
-            *("-smp", f"{self.pcpus},{shape.format(**count)}"),
+            *("-smp", self._smp()),
             *(slice_timer if self.pcpus > 1 else ()),
             *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
-            *("-append", " ".join(filter(None, words))),
+            *("-append", self._xen()),
+        ]
+
+    def _smp(self) -> str:
+        shape, _ = TOPOLOGIES[self.topology]
+        return f"{self.pcpus},{shape.format(n=self.pcpus, half=self.pcpus // 2)}"
+
+    def _xen(self) -> str:
+        """Xen's command line."""
+        words = (
+            *(f"sched={self.scheduler}", TOPOLOGIES[self.topology][1]),
+            *(XEN_ARGS.format(dom0_mib=self.dom0_mib), self.xen_options),
+        )
+        return " ".join(filter(None, words))
+
+    def _real_time(self) -> list[str]:
+        """The same machine on the host's own processor and clock."""
+        return [
+            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-accel", "kvm", "-rtc", "base=2026-01-01", "-seed", "1"),
+            *("-machine", "pc", "-cpu", KVM_CPU_MODEL, "-m", str(MEMORY_MIB)),
+            *("-smp", self._smp()),
+            *("-device", "isa-debug-exit,iobase=0x501,iosize=1"),
+            *("-append", self._xen()),
         ]
 
 

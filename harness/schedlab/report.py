@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from schedlab import qemu
+from schedlab import panic, qemu
 from schedlab.oracle import Check, Row, Verdict
 from schedlab.run import Case, hello_of
 
@@ -131,7 +131,9 @@ def failures(cases: Iterable[Case]) -> list[str]:
         if judgement.verdict >= Verdict.ERROR:
             log = case.folder / qemu.SERIAL_FILE
             text += f"\n  serial log: {log}"
-            text += "".join(f"\n  | {line}" for line in qemu.tail(log))
+            backtrace = case.folder / panic.BACKTRACE_FILE
+            lines = backtrace.read_text().splitlines() if backtrace.exists() else qemu.tail(log)
+            text += "".join(f"\n  | {line}" for line in lines)
         out.append(text)
     return out
 
@@ -153,7 +155,9 @@ def result(
 
 def _case(case: Case, reference: Case | None) -> dict[str, Any]:
     hello = hello_of(case)
-    mips = 1000.0 / 2**case.dims.shift
+    # Virtual time alone is a count of instructions.
+    virtual = case.context.get("accelerator", qemu.TCG) == qemu.TCG
+    mips = 1000.0 / 2**case.dims.shift if virtual else None
     return {
         "name": f"{case.dims.name()}-{case.variant}",
         "dims": {**asdict(case.dims), "variant": case.variant},
@@ -165,7 +169,7 @@ def _case(case: Case, reference: Case | None) -> dict[str, Any]:
             "hello": None if hello is None else asdict(hello),
             # All pCPUs share one stream of instructions.
             "million_instructions_per_s": mips,
-            "million_instructions_per_s_per_busy_pcpu": mips / case.dims.pcpus,
+            "million_instructions_per_s_per_busy_pcpu": mips and mips / case.dims.pcpus,
         },
         "timing": {
             "virtual_s": case.scenario.length_ns / 1e9,

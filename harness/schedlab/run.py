@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from schedlab import checkpoint, oracle, qemu, records, scenario, timeline
+from schedlab import checkpoint, oracle, panic, qemu, records, scenario, timeline
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.core.store import Store
@@ -49,6 +49,7 @@ class Lab:
     logs: Path
     cold: bool = False
     cache: bool = True
+    accel: str = qemu.TCG
     watchdog_s: float = qemu.DEFAULT_WATCHDOG_S
     cancel: threading.Event = field(default_factory=threading.Event)
     xen_options: str = ""
@@ -74,9 +75,13 @@ class Case:
     timeline: Timeline | None = None
 
 
-def machine_of(dims: Dims, xen_options: str = "") -> Machine:
+def machine_of(dims: Dims, xen_options: str = "", accel: str = qemu.TCG) -> Machine:
     """The virtual machine of a cell of the matrix."""
-    return Machine(dims.scheduler, dims.pcpus, dims.topology, dims.shift, xen_options=xen_options)
+    return Machine(
+        *(dims.scheduler, dims.pcpus, dims.topology, dims.shift),
+        xen_options=xen_options,
+        accel=accel,
+    )
 
 
 @dataclass(frozen=True)
@@ -91,15 +96,17 @@ class _Prepared:
     context: dict[str, str]
     inputs: Mapping[str, str]
     incoming: Path | None
+    symbols: Path
 
 
 def _prepare(lab: Lab, what: Scenario, dims: Dims, variant: str, groups: bool) -> _Prepared:
     what = what.of(dims)
     artifacts = lab.build(dims.variant(variant))
-    machine = machine_of(dims, lab.xen_options)
+    machine = machine_of(dims, lab.xen_options, lab.accel)
     incoming: Path | None = None
     context = {f"{variant}.{name}": value for name, value in sorted(artifacts.hashes.items())}
-    if not lab.cold:
+    context["accelerator"] = lab.accel
+    if not lab.cold and lab.accel == qemu.TCG:
         made = checkpoint.get(lab.store, machine, artifacts, lab.logs, lab.watchdog_s, lab.cancel)
         incoming = made / checkpoint.STATE_FILE
         if not dry_run():
@@ -118,7 +125,7 @@ def _prepare(lab: Lab, what: Scenario, dims: Dims, variant: str, groups: bool) -
         "format": "1",
     }
     env = artifacts.qemu.env
-    return _Prepared(what, text, argv, env, script, context, inputs, incoming)
+    return _Prepared(what, text, argv, env, script, context, inputs, incoming, artifacts.xen_syms)
 
 
 def is_known(lab: Lab, what: Scenario, dims: Dims, variant: str) -> bool:
@@ -150,7 +157,9 @@ def measure(
         return Case(what, dims, variant, folder, script, context, Outcome(None), empty, idle)
     folder.mkdir(parents=True, exist_ok=True)
     inputs = prepared.inputs
-    known = lab.store.find(STEP, inputs)
+    # In real time a run is a sample, which is not known from its inputs.
+    sample = lab.accel != qemu.TCG
+    known = None if sample else lab.store.find(STEP, inputs)
     if known is not None and lab.cache:
         _copy(known, folder)
         outcome = Outcome(**json.loads((known / _OUTCOME_FILE).read_text()))
@@ -163,10 +172,14 @@ def measure(
     patience_s = lab.watchdog_s + WALL_PER_VIRTUAL * what.length_ns / 1e9
     with Process(prepared.argv, prepared.env, folder) as process:
         outcome = Watcher(folder, patience_s, lab.cancel).wait(process)
+    if outcome.status != qemu.STATUS_ENDED:
+        backtrace = panic.explain(folder / qemu.SERIAL_FILE, prepared.symbols)
+        if backtrace:
+            (folder / panic.BACKTRACE_FILE).write_text(backtrace + "\n")
     case = _judged(what, dims, variant, folder, script, context, outcome, groups)
     if known is not None:
         return _same(case, known)
-    if outcome.status == qemu.STATUS_ENDED:
+    if outcome.status == qemu.STATUS_ENDED and not sample:
 
         def keep(entry: Path) -> None:
             _copy(folder, entry)

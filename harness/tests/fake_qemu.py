@@ -3,8 +3,8 @@
 """A QEMU that boots nothing: it knows the lab's command line, writes ideal records, dies on demand.
 
 FAKE in the environment is how a run without monitor behaves, or with "boot-" before it a run with
-one: hang, panic, kernel-panic, guest-crash, exit, silent, gave-up, slow, half, no-groups,
-half-share, a-little-more, no-space, no-breakpoint, halt.
+one: hang, panic, panic-traced, kernel-panic, guest-crash, exit, silent, gave-up, slow, half,
+no-groups, half-share, a-little-more, no-space, no-breakpoint, halt, kvm-emulation.
 
 FAKE_PID: a file that gets the process id.
 """
@@ -38,6 +38,9 @@ def misbehave(how: str) -> None:
     if how == "panic":
         say("(XEN) ****************************************\n(XEN) Panic on CPU 0:\n")
         say("(XEN) Assertion 'false' failed at credit2.c:1\n")
+        time.sleep(600)
+    if how == "panic-traced":
+        say((Path(__file__).resolve().parent / "data" / "panic.serial").read_text())
         time.sleep(600)
     if how == "kernel-panic":
         say("Kernel panic - not syncing: Attempted to kill init!\n")
@@ -155,6 +158,13 @@ def main() -> None:
         threading.Thread(target=stub, args=(socket_of(argv, "-gdb"), how), daemon=True).start()
         monitor(socket_of(argv, "-qmp"), how)
         return
+    if behaviour == "kvm-emulation":
+        print("KVM internal error. Suberror: 1\nemulation failure", file=sys.stderr, flush=True)
+        time.sleep(600)
+    if Path("scenario.json").read_text() == "none\n":
+        misbehave(behaviour)
+        RECORDS.write_text(synthetic.lines([synthetic.HELLO, synthetic.READY]))
+        time.sleep(600)
     scenario = json.loads(Path("scenario.json").read_text())
     run(scenario, "" if behaviour.startswith("boot-") else behaviour)
 

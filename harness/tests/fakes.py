@@ -36,6 +36,11 @@ class FakeArtifacts:
         return self.file
 
     @property
+    def xen_syms(self) -> Path:
+        """Its symbols."""
+        return self.file
+
+    @property
     def kernel(self) -> Path:
         """A kernel."""
         return self.file

@@ -24,7 +24,10 @@ from schedlab.build.qemu import Qemu, qemu
 from schedlab.core.command import dry_run
 from schedlab.core.store import sha256_file
 
-__all__ = ["Artifacts", "Layout", "Qemu", "artifacts", "with_toolstack"]
+__all__ = ["Artifacts", "EDITED", "Layout", "Qemu", "artifacts", "edited", "with_toolstack"]
+
+# What the build of the developers' tree is called.
+EDITED = "edited"
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,24 @@ def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "releas
     calls with an error.
     """
     layout = Layout.from_environment()
+    built = _around(layout, xen, xen_recipes.hypervisor(layout, xen, variant, config), None)
+    return replace(built, origin=xen_recipes.origin(layout, xen, variant, config))
+
+
+def edited(
+    layout: Layout, xen: str, found: xen_recipes.Source, config: str = "release"
+) -> Artifacts:
+    """The same of a source that is no series: the developers' tree as it is (worktree.snapshot)."""
+    hypervisor = xen_recipes.hypervisor_of(layout, xen, EDITED, found, config, often=True)
+    return _around(layout, xen, hypervisor, found)
+
+
+def _around(
+    layout: Layout, xen: str, hypervisor: Path, found: xen_recipes.Source | None
+) -> Artifacts:
+    """A hypervisor, and all else that a run boots."""
     pinned_qemu = qemu(layout)
-    hypervisor = xen_recipes.hypervisor(layout, xen, variant, config)
-    built = guests(layout, xen)
+    built = guests(layout, xen, found)
     built_image = image(layout, built / "controller")
     built_kernel = kernel(layout)
     elves = {path.name: path for path in sorted((built / "guests").glob("*")) if path.is_file()}
@@ -75,7 +93,6 @@ def artifacts(xen: str = "4.17", variant: str = "patched", config: str = "releas
         guests=elves,
         qemu=pinned_qemu,
         hashes={name: _hash(path) for name, path in files.items()},
-        origin=xen_recipes.origin(layout, xen, variant, config),
     )
 
 

@@ -23,9 +23,11 @@ def sources(layout: Layout) -> dict[str, str]:
     return {str(path.relative_to(layout.root)): sha256_file(path) for path in sorted(paths)}
 
 
-def guests(layout: Layout, xen: str) -> Path:
-    """Build them; the entry has controller and guests/<image> (ELF files)."""
-    tools = xen_recipes.tools(layout, xen)
+def guests(layout: Layout, xen: str, found: xen_recipes.Source | None = None) -> Path:
+    """Build them against the libraries of a source (the patched one); the entry has controller and
+    guests/<image> (ELF files).
+    """
+    tools = xen_recipes.tools(layout, xen, found)
     log = layout.log(f"guests-{xen}")
     inputs = {
         "recipe": "1",

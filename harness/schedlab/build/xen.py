@@ -99,7 +99,8 @@ def git(*words: str | Path, cwd: Path | None = None, log: Path | None = None) ->
 
 def ask_git(*words: str | Path, cwd: Path) -> str:
     """What git answers to a question, without the final newline."""
-    return query(["git", *words], cwd=cwd, env=_NO_CONFIGURATION).rstrip("\n")
+    environment = _IDENTITY if words[0] == "commit-tree" else _NO_CONFIGURATION
+    return query(["git", *words], cwd=cwd, env=environment).rstrip("\n")
 
 
 @dataclass(frozen=True)
@@ -286,9 +287,15 @@ def build_environment() -> dict[str, str]:
 
 def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") -> Path:
     """Build the hypervisor; the entry has xen (ELF32, multiboot), xen-syms and .config."""
-    found = source(layout, xen, variant)
+    return hypervisor_of(layout, xen, variant, source(layout, xen, variant), config)
+
+
+def hypervisor_of(
+    layout: Layout, xen: str, name: str, found: Source, config: str, *, often: bool = False
+) -> Path:
+    """The same of a source; ``name`` is of the work tree that is kept for it."""
     parts = fragments(layout, config)
-    title = f"xen {xen} {variant}" + ("" if config == "release" else f" {config}")
+    title = f"xen {xen} {name}" + ("" if config == "release" else f" {config}")
     log = layout.log(title.replace(" ", "-"))
     inputs = {
         "recipe": "1",
@@ -298,12 +305,12 @@ def hypervisor(layout: Layout, xen: str, variant: str, config: str = "release") 
     }
 
     def make(folder: Path) -> None:
-        tree = work_tree(layout, xen, variant if config == "release" else f"{variant}-{config}")
+        tree = work_tree(layout, xen, name if config == "release" else f"{name}-{config}")
         tree_lock = exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}")
         with exclusive(layout.work / "lock", "a build"), tree_lock:
-            compile_hypervisor(layout, found, tree, parts, log)
-            for name in ("xen", "xen-syms", ".config"):
-                run(["cp", tree / "xen" / name, folder / name.replace(".config", "config")])
+            compile_hypervisor(layout, found, tree, parts, log, often=often)
+            for file in ("xen", "xen-syms", ".config"):
+                run(["cp", tree / "xen" / file, folder / file.replace(".config", "config")])
 
     return layout.store.get("xen", inputs, make, title=title)
 
@@ -316,10 +323,12 @@ def compile_hypervisor(
     log: Path,
     *,
     keep_edits: bool = False,
+    often: bool = False,
 ) -> None:
     """Build in a work tree, anew when the last build there did not end well or had other tools.
 
-    keep_edits: the tree has been checked out, and edited, by the caller.
+    keep_edits: the tree has been checked out, and edited, by the caller.  often: what the compiler
+    answers to make's questions is kept, which is a third of a build of one file.
     """
     stamp = tree / ".nemesis-built"
     if not dry_run():
@@ -333,7 +342,13 @@ def compile_hypervisor(
     if not dry_run():
         _add_policies(tree, modules)
     environment = {**build_environment(), **compiler_environment(layout)}
-    make: list[str | Path] = ["make", "-C", tree / "xen", f"-j{layout.jobs}", f"CC={compiler()}"]
+    cc = compiler()
+    if often:
+        answers = layout.work / f"answers-{hashlib.sha256(toolchain().encode()).hexdigest()[:16]}"
+        run(["mkdir", "-p", answers])
+        environment |= {"ANSWERS": str(answers), "COMPILER": cc}
+        cc = str(Path(__file__).with_name("answers.sh"))
+    make: list[str | Path] = ["make", "-C", tree / "xen", f"-j{layout.jobs}", f"CC={cc}"]
     # No xen.efi: half of the link, and nobody boots it.
     make += ["XEN_BUILD_PE=n", f"EXTRA_CFLAGS_XEN_CORE=-ffile-prefix-map={tree}=."]
     fresh = not (tree / "xen" / ".config").is_file()
@@ -357,7 +372,13 @@ def compile_hypervisor(
     if not dry_run():
         for part in parts:
             check_fragment(part, tree / "xen" / ".config", parts[parts.index(part) + 1 :])
-    run(make, env=environment, log=log, label="building the hypervisor")
+    try:
+        run(make, env=environment, log=log, label="building the hypervisor")
+    except LabError:
+        # make ended by itself, so what it has made is whole: an error in one file costs that file.
+        if often and not dry_run():
+            stamp.write_text(built_by)
+        raise
     if not dry_run():
         stamp.write_text(built_by)
 
@@ -372,19 +393,19 @@ def _add_policies(tree: Path, modules: list[Path]) -> None:
             (folder / "modules.conf").write_text(f"{text}\n{line}")
 
 
-def tools(layout: Layout, xen: str) -> Path:
-    """Build libxenctrl, libxenguest and below from the patched source; the entry has include/ and
-    lib/*.a.
+def tools(layout: Layout, xen: str, found: Source | None = None) -> Path:
+    """Build libxenctrl, libxenguest and below from a source (the patched one); the entry has
+    include/ and lib/*.a.
     """
-    found = source(layout, xen, "patched")
+    of = found or source(layout, xen, "patched")
     log = layout.log(f"tools-{xen}")
-    sources = _listed_sources(found, _NOT_FOR_LIBRARIES)
+    sources = _listed_sources(of, _NOT_FOR_LIBRARIES)
     inputs = {"recipe": "4", "sources": sources, "toolchain": toolchain()}
 
     def make(folder: Path) -> None:
         with exclusive(layout.work / "lock", "a build"):
             tree = layout.work / f"tools-{xen}"
-            compile_tools(layout, found, tree, log)
+            compile_tools(layout, of, tree, log)
             collect_tools(tree, folder)
             run(["rm", "-rf", tree])
 

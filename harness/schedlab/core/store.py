@@ -48,7 +48,9 @@ def key_of(inputs: Mapping[str, Any]) -> str:
 
 @contextmanager
 def exclusive(lock: Path, what: str) -> Iterator[None]:
-    """Hold the flock on a file; says on stderr whom it waits for.  Under DRY=1 there is none."""
+    """Hold the flock on a file; says on stderr whom it waits for, unless nobody would want to know
+    (no ``what``).  Under DRY=1 there is none.
+    """
     if dry_run():
         yield
         return
@@ -60,9 +62,9 @@ def exclusive(lock: Path, what: str) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "?"
-                print(
-                    f"waiting for pid {holder}, which is making {what}", file=sys.stderr, flush=True
-                )
+                if what:
+                    said = f"waiting for pid {holder}, which is making {what}"
+                    print(said, file=sys.stderr, flush=True)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             if not _is_same_file(handle, lock):
                 continue  # clean_temporary() removed it meanwhile
