@@ -11,10 +11,9 @@
 namespace nemesis {
 namespace {
 
-Step shell(std::string script) {
-  std::string name = "/bin/sh";
-  std::string option = "-c";
-  std::vector<char*> words = {name.data(), option.data(), script.data()};
+Step shell(const std::string& script) {
+  std::vector<std::string> said = {"/bin/sh", "-c", script};
+  std::vector<char*> words = {said[0].data(), said[1].data(), said[2].data()};
   auto step = run_step(words);
   EXPECT_TRUE(step) << step.error().what;
   return *step;
