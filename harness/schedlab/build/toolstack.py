@@ -3,7 +3,7 @@
 
 The image is one more initramfs for dom0's kernel: what Xen's `make install` installs, nemesis,
 BusyBox for a shell, Debian's python3 with the modules that are wanted, and the libraries that all
-these are linked to, from this machine.  Its /init is images/toolstack-init.
+these are linked to, from this machine.  Its /init is images/toolstack/init.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ def image(layout: Layout, xen: str) -> Path:
     """Write the archive; the entry has initramfs."""
     built = toolstack(layout, xen)
     guests_built = guests(layout, xen)
-    init = layout.root / "images" / "toolstack-init"
+    ours = layout.root / "images" / "toolstack"
     if dry_run():
-        print(f"# write an initramfs of {built / 'root'}, {guests_built}, {init}")
+        print(f"# write an initramfs of {built / 'root'}, {guests_built}, {ours}")
         return layout.store.path("toolstack-image", {})
-    members = list(_members(built / "root", guests_built, init))
+    members = list(_members(built / "root", guests_built, ours))
     archive = cpio(members)
 
     def make(folder: Path) -> None:
@@ -123,9 +123,10 @@ def image(layout: Layout, xen: str) -> Path:
     return layout.store.get("toolstack-image", inputs, make, title="toolstack image")
 
 
-def _members(root: Path, built: Path, init: Path) -> Iterator[Member]:
+def _members(root: Path, built: Path, ours: Path) -> Iterator[Member]:
     files = {**_installed(root), **_python()}
-    files["init"] = init
+    files["init"] = ours / "init"
+    files |= {f"root/{path.name}": path for path in sorted(ours.glob("*.cfg"))}
     files["usr/bin/busybox"] = _present(BUSYBOX, "busybox-static")
     for name in ("nemesis", "labctl"):
         files[f"usr/sbin/{name}"] = built / name
