@@ -21,6 +21,7 @@ The bound does not grow with the number of slices.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,10 +41,14 @@ GROUP_EVENTS = {
     _VERBOSE + 22: "unthrottle",
 }
 IDLE = 0x7FFF
-# From the instant that a record is about to its time stamp: instructions of schedule(), and all
-# pCPUs share one stream of them.  Measured: 20 us on one pCPU, 26 us on four, at shift 5.
+# How far the slices of a pCPU may be from where they were: the least, of all its switches, of the
+# times from the instant that a record is about to its time stamp.  Measured: 20 us on one pCPU, 26
+# us on four, at shift 5.
 LAG_NS = 100_000
 ROUNDING_NS = 2.0
+# A time stamp can be late by as many turns of QEMU's as there are pCPUs (SLICE_US of qemu.py), no
+# more.
+GAP_NS = 4_000_000
 _WORD = 32
 
 # An instant, and how long the hypercall took that reads the accounting.
@@ -214,17 +219,17 @@ def _slices(pcpu: int, switches: Sequence[_Switch], end_ns: float) -> list[Slice
     come later than those by what varies.  So the switches are laid out by the former, as late as
     none is later than its time stamp.
     """
-    laid: list[float] = []
-    first = 0
-    for k, switch in enumerate(switches):
-        at = laid[-1] + switch.ran_ns if laid else switch.t_ns
-        if abs(switch.t_ns - at) > LAG_NS:
-            _not_later(laid, switches, first)
-            first, at = k, switch.t_ns
-        laid.append(at)
-    _not_later(laid, switches, first)
     if not switches:
         return []
+    laid = list(itertools.accumulate((s.ran_ns for s in switches[1:]), initial=switches[0].t_ns))
+    late = max(at - switch.t_ns for at, switch in zip(laid, switches))
+    laid = [at - late for at in laid]
+    for at, switch in zip(laid, switches):
+        if switch.t_ns - at > GAP_NS:
+            raise TraceError(
+                f"pCPU {pcpu}: {(switch.t_ns - at) / 1e6:.3f} ms before {switch.t_ns / 1e9:.6f} s "
+                "are nobody's: are records missing?"
+            )
     first_one = Slice(pcpu, *switches[0].goes, laid[0] - switches[0].ran_ns, laid[0])
     return [
         first_one,
@@ -233,12 +238,6 @@ def _slices(pcpu: int, switches: Sequence[_Switch], end_ns: float) -> list[Slice
             for one, begin, end in zip(switches, laid, [*laid[1:], max(laid[-1], end_ns)])
         ),
     ]
-
-
-def _not_later(laid: list[float], switches: Sequence[_Switch], first: int) -> None:
-    """Move those from ``first`` on so that none is later than its time stamp."""
-    late = max((at - s.t_ns for at, s in zip(laid[first:], switches[first:])), default=0.0)
-    laid[first:] = [at - late for at in laid[first:]]
 
 
 def ran_ns(slices: Iterable[Slice], domid: int, from_ns: float, to_ns: float) -> float:

@@ -104,6 +104,13 @@ def test_slices_tile_the_pcpu() -> None:
         assert first.begin_ns == pytest.approx(5 * MS + 7000)
 
 
+def test_a_late_record() -> None:
+    """QEMU may stop a pCPU between the instant and the record: nothing moves."""
+    lags = (7000, 600_000, 9000)
+    moved = [(s.begin_ns, s.end_ns) for s in found(shared(lags)).slices]
+    assert moved == [pytest.approx((s.begin_ns, s.end_ns)) for s in found().slices]
+
+
 def test_a_long_slice() -> None:
     """The record has 32 bits of how long it was: 4.3 s; the time stamps say how often."""
     long_ns = 9_000_000_000
@@ -119,6 +126,7 @@ def test_bad_traces() -> None:
         (shared()[:-2], "inside a record"),
         (struct.pack("<I", timeline.INFPREV), "no time stamp"),
         (switch(MS, IDLE, MS, 1) + switch(2 * MS, 2, MS, IDLE), "came, and"),
+        (switch(MS, IDLE, MS, 1) + switch(9 * MS, 1, MS, IDLE), "records missing"),
         (word(timeline.INFNEXT, 5, 1, 0, 0, 0), "where nobody went"),
     ):
         with pytest.raises(TraceError, match=said):
