@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kTraceLineBytes = std::size_t{48} * 1024;  // a multiple of 3: no padding inside
+constexpr std::size_t kTraceLineBytes = 49'152;  // a multiple of 3: no padding inside
 
 void write(LineSink& sink, const Json& record) {
   // Bytes that are no UTF-8 (from a hypervisor's string) are replaced, never thrown about.
