@@ -300,7 +300,7 @@ TEST(Reclaim, WhatIsKeptForSleepersGoesToTheDryByWeight) {
   group[1].dry = group[2].dry = true;
   group[3].budget = 300 * kMicrosecond;
   group.spare = 400 * kMicrosecond;
-  EXPECT_EQ(scheddom_share_idle(&group[0], group.spare), 2 * kMillisecond);
+  EXPECT_EQ(scheddom_share_idle(&group[0]), 1600 * kMicrosecond);
   scheddom_share_reclaim(&group[0], &group.spare, kChunk);
   EXPECT_EQ(group[0].budget, 0);
   EXPECT_EQ(group[1].budget, 500 * kMicrosecond);
