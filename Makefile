@@ -105,7 +105,7 @@ mutants: setup ## break the series in many small ways: which test catches it?  (
 test-4.20: setup ## the second base: its series, then the acceptance tests that run on every base
 	@$(PYTHON) -m schedlab.build --xen 4.20 check-patches
 	$(STEP) --xen 4.20 all
-	@$(call PYTEST_AND_MATRIX,4.20,base420,--tier full --xen 4.20)
+	@$(call PYTEST_AND_MATRIX,4.20,base420 and not slow,--tier full --xen 4.20)
 
 # --- building ------------------------------------------------------------------------------------------------------
 

@@ -329,6 +329,7 @@ def test_unpatched(ran: Ran) -> None:
     assert len(run["left_domains"].stdout.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.base420
 def test_other_version(ran: Ran) -> None:
     """The tools of one version of Xen on another: told apart from a denial, and from no groups."""
@@ -342,6 +343,7 @@ def test_other_version(ran: Ran) -> None:
     assert run["xl"].status != 0 and run["xl"].stderr
 
 
+@pytest.mark.slow
 @pytest.mark.base420
 def test_second_base(ran: Ran) -> None:
     """Groups by each tool, on 4.20."""
