@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
-from schedlab import statistics
+from schedlab import stats
 
 FORMAT = 1
 # Chance may not be the reason with more than this probability.
@@ -203,7 +204,7 @@ def _row(key: Key, a: list[Value], b: list[Value], status: str, p: float | None 
     one, two = (tuple(v.value for v in side) for side in (a, b))
     if not one or not two:
         return Row(key, one, two, status)
-    before, after = statistics.mean(one), statistics.mean(two)
+    before, after = fmean(one), fmean(two)
     relative = (after - before) / before if before else None
     return Row(key, one, two, status, after - before, relative, p)
 
@@ -217,12 +218,12 @@ def _virtual(key: Key, a: list[Value], b: list[Value]) -> Row:
 
 def _real(key: Key, a: list[Value], b: list[Value]) -> Row:
     one, two = ([v.value for v in side] for side in (a, b))
-    p = statistics.permutation_test(one, two)
-    if min(len(one), len(two)) < statistics.ENOUGH:
+    p = stats.permutation_test(one, two)
+    if min(len(one), len(two)) < stats.LEAST_RUNS:
         return _row(key, a, b, TOO_FEW, p)
     if p > SIGNIFICANT:
         return _row(key, a, b, SAME, p)
-    return _row(key, a, b, _direction(key, statistics.mean(one), statistics.mean(two)), p)
+    return _row(key, a, b, _direction(key, fmean(one), fmean(two)), p)
 
 
 def _direction(key: Key, a: float, b: float) -> str:
@@ -313,5 +314,5 @@ def short(dims: Iterable[tuple[str, str]]) -> str:
 def _shown(found: Sequence[float]) -> str:
     if not found:
         return "-"
-    text = f"{statistics.mean(found):.3f}"
+    text = f"{fmean(found):.3f}"
     return text if len(found) == 1 else f"{text} (n={len(found)})"

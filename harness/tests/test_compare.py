@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from schedlab import cli, compare, sides, statistics
+from schedlab import cli, compare, sides, stats
 from schedlab.core.errors import LabError
 from tests.fakes import FakeArtifacts
 from tests.test_run import SMALL
@@ -142,12 +142,12 @@ def test_real_time() -> None:
 
 def test_permutation_test() -> None:
     """Exact for few values; never 0 by sampling."""
-    assert statistics.permutation_test([1.0, 2.0], [3.0, 4.0]) == pytest.approx(2 / 6)
-    assert statistics.permutation_test([1.0, 1.0], [1.0, 1.0]) == 1.0
-    far = statistics.permutation_test([0.0] * 20, [1.0] * 20)
+    assert stats.permutation_test([1.0, 2.0], [3.0, 4.0]) == pytest.approx(2 / 6)
+    assert stats.permutation_test([1.0, 1.0], [1.0, 1.0]) == 1.0
+    far = stats.permutation_test([0.0] * 20, [1.0] * 20)
     assert 0 < far < 0.001
-    assert statistics.quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.5
-    assert statistics.quantile([5.0], 0.95) == 5.0
+    assert stats.quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.5
+    assert stats.quantile([5.0], 0.95) == 5.0
 
 
 def test_sides() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from schedlab import statistics
+from schedlab import stats
 from schedlab.page import bench_page, plots
 from schedlab.page.document import Cell, Document, Facts, Figure, Heading, Listing, Table, Text
 from schedlab.page.svg import Chart, Linear, Log, Names
@@ -113,7 +113,7 @@ def picture(found: Mapping[str, Any]) -> str:
                 says = f"{name.replace(chr(10), ', ')}, {who}cap {cap:g} %: {e:+.4f} % of the cap"
                 dots.append((x, max(_LEAST, abs(e)), says))
             chart.dots(dots, k, 2.6)
-        middle = statistics.quantile(every, 0.5)
+        middle = stats.quantile(every, 0.5)
         chart.line([(place - 0.36, middle), (place + 0.36, middle)], 7)
         one, two = name.split("\n")
         chart.note(place, chart.bottom + 14, two)
@@ -124,7 +124,7 @@ def picture(found: Mapping[str, Any]) -> str:
 def _spread(rows: Sequence[Row]) -> tuple[float, float]:
     """95 % of the windows are within the first; the worst."""
     every = [abs(e) for row in rows for e in row["window_errors"]]
-    return statistics.quantile(every, 0.95), max(every)
+    return stats.quantile(every, 0.95), max(every)
 
 
 def _facts(rows: Sequence[Row], linux: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -273,7 +273,7 @@ def _waits(rows: Sequence[Row]) -> list[Figure | Table | Text]:
                     continue
                 name = "stock, apart" if row["variant"] == _STOCK else f"patched, {phase}"
                 series.append((name, [max(1.0, wait) for wait in waits]))
-                quantiles = (statistics.quantile(waits, part) for part in (0.5, 0.95, 1.0))
+                quantiles = (stats.quantile(waits, part) for part in (0.5, 0.95, 1.0))
                 cells.append((scheduler, name, len(waits), *quantiles))
         if series:
             chart = plots.distribution(f"{scheduler}: from wake-up to running", series, "us")
