@@ -34,12 +34,12 @@ from schedlab.qemu import (
     SERIAL_FILE,
     Artifacts,
     Cancelled,
+    Command,
     Machine,
     Monitor,
     Process,
     Watcher,
     command,
-    script,
 )
 
 STATE_FILE = "state"
@@ -55,7 +55,7 @@ def inputs(machine: Machine, artifacts: Artifacts) -> dict[str, str]:
     # The shape of the command without any path: those of other runs of the lab differ, the machine
     # does not.
     shape = [word for word in machine.arguments()]
-    return {**hashes, "arguments": json.dumps(shape), "format": "3"}
+    return {**hashes, "arguments": json.dumps(shape), "format": "4"}
 
 
 def get(
@@ -93,8 +93,7 @@ def _make(
     folder: Path, machine: Machine, artifacts: Artifacts, watchdog_s: float, cancel: threading.Event
 ) -> None:
     if dry_run():
-        argv = _command(machine, artifacts, Path("."))
-        print(script(argv, artifacts.qemu.env).split("\n", 1)[1], end="")
+        print(_command(machine, artifacts, Path(".")).lines(), end="")
         print(
             f"# by GDB: hbreak *{CHECKPOINT_ADDRESS:#x}, continue; by QMP: migrate to {STATE_FILE}"
         )
@@ -103,10 +102,10 @@ def _make(
     # A socket's path may have 107 characters at most, so it does not go into the store.
     with tempfile.TemporaryDirectory(prefix="nemesis-") as short:
         sockets = Path(short)
-        argv = _command(machine, artifacts, sockets)
-        (folder / "command.sh").write_text(script(argv, artifacts.qemu.env))
+        boot = _command(machine, artifacts, sockets)
+        (folder / "command.sh").write_text(boot.script())
         watcher = Watcher(folder, watchdog_s, cancel)
-        with Process(argv, artifacts.qemu.env, folder) as qemu:
+        with Process(boot, folder) as qemu:
             with (
                 Monitor(sockets / "qmp", qemu) as monitor,
                 Debugger(sockets / "gdb", qemu) as debugger,
@@ -123,8 +122,8 @@ def _make(
                 _finish(monitor, cancel)
 
 
-def _command(machine: Machine, artifacts: Artifacts, sockets: Path) -> list[str]:
-    argv = command(
+def _command(machine: Machine, artifacts: Artifacts, sockets: Path) -> Command:
+    boot = command(
         machine,
         artifacts,
         monitor=sockets / "qmp",
@@ -132,7 +131,8 @@ def _command(machine: Machine, artifacts: Artifacts, sockets: Path) -> list[str]
         slice_us=BOOT_SLICE_US,
     )
     # That it was stopped is not part of the state: a restore goes on without being told to.
-    return [*argv, "-global", "migration.store-global-state=off"]
+    boot.argv += ["-global", "migration.store-global-state=off"]
+    return boot
 
 
 def _finish(monitor: Monitor, cancel: threading.Event) -> None:

@@ -240,7 +240,7 @@ def main(
     where = folder / f"{what.name}-{dims.name()}-{options.variant}"
     with tempfile.TemporaryDirectory(prefix="nemesis-") as short:
         sockets = Path(short)
-        argv = qemu.command(
+        command = qemu.command(
             machine,
             artifacts,
             images,
@@ -249,7 +249,7 @@ def main(
             debugger=sockets / "gdb",
         )
         if dry_run():
-            print(qemu.script(argv, artifacts.qemu.env).split("\n", 1)[1], end="")
+            print(command.lines(), end="")
             stop = Stop(0, ())
             print(
                 shlex.join(
@@ -268,10 +268,10 @@ def main(
             zero = zero_ns(lab, what, dims, options.variant, where / "measured")
         addresses = [a for one in options.stop for a in places(artifacts.xen_syms, one)]
         (where / qemu.SCENARIO_FILE).write_text(what.as_json(dims))
-        (where / "command.sh").write_text(qemu.script(argv, artifacts.qemu.env))
+        (where / "command.sh").write_text(command.script())
         limit = lab.watchdog_s + run.WALL_PER_VIRTUAL * what.length_ns / 1e9
         try:
-            with Process(argv, artifacts.qemu.env, where) as process:
+            with Process(command, where) as process:
                 with (
                     Monitor(sockets / "qmp", process) as monitor,
                     Debugger(sockets / "gdb", process) as debugger,

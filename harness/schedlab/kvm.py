@@ -79,8 +79,7 @@ def booter(lab: Lab, variant: str, limit_s: float = PROBE_LIMIT_S) -> Boot:
         with tempfile.TemporaryDirectory(prefix="nemesis-") as name:
             folder = Path(name)
             (folder / qemu.SCENARIO_FILE).write_text(qemu.NO_SCENARIO)
-            argv = qemu.command(machine, artifacts)
-            with Process(argv, artifacts.qemu.env, folder) as process:
+            with Process(qemu.command(machine, artifacts), folder) as process:
                 why_not = _watch(folder, process, lab, limit_s)
             return why_not and _with_last_words(folder, why_not)
 

@@ -258,14 +258,15 @@ class Bench:
         folder.mkdir(parents=True)
         text = self._what.as_json(dims, groups=self._groups)
         (folder / qemu.SCENARIO_FILE).write_text(text)
-        argv = qemu.command(machine, artifacts, self._what.images(dims.kind), incoming=state)
+        command = qemu.command(machine, artifacts, self._what.images(dims.kind), incoming=state)
+        argv = command.argv
         if one:
             argv[argv.index("tcg")] = "tcg,one-insn-per-tb=on"
         argv += ["-d", ",".join(["exec", "nochain", *extra]), "-dfilter", ",".join(ranges)]
         argv += ["-D", LOG_FILE]
-        (folder / "command.sh").write_text(qemu.script(argv, artifacts.qemu.env))
+        (folder / "command.sh").write_text(command.script())
         patience_s = lab.watchdog_s + SLOWER * self._what.length_ns / 1e9
-        with Process(argv, artifacts.qemu.env, folder) as process:
+        with Process(command, folder) as process:
             outcome = Watcher(folder, patience_s, lab.cancel).wait(process)
         if outcome.status != qemu.STATUS_ENDED:
             raise LabError(f"{folder.name}: {outcome.reason}", "see its serial log", folder)

@@ -21,7 +21,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,10 @@ RECORDS_FILE = "records.jsonl"
 SERIAL_FILE = "serial.log"
 QEMU_LOG_FILE = "qemu.log"
 NO_SCENARIO = "none\n"
+# What boots, by the names it has in the folder that QEMU runs in: links, as QEMU's multiboot loader
+# puts the names before the command lines, where the machine has them in its memory and reads over
+# them.  A path would make the instructions executed a function of where the lab is.
+XEN_LINK, KERNEL_LINK, INITRAMFS_LINK = "xen", "dom0-kernel", "dom0-initramfs"
 # What executes instructions: QEMU itself, in virtual time, or the host's processor, in real time.
 TCG, KVM = "tcg", "kvm"
 # The period of a virtual timer whose only work is to end QEMU's round-robin slice, so that no pCPU
@@ -196,6 +201,37 @@ class Machine:
         ]
 
 
+@dataclass
+class Command:
+    """A command to be run in a folder that has ``links``: names, and what they lead to."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    links: Mapping[str, Path]
+
+    @contextmanager
+    def linked(self, folder: Path) -> Iterator[None]:
+        """The folder has the links for as long as this is entered."""
+        try:
+            for name, to in self.links.items():
+                (folder / name).unlink(missing_ok=True)
+                (folder / name).symlink_to(to)
+            yield
+        finally:
+            for name in self.links:
+                (folder / name).unlink(missing_ok=True)
+
+    def script(self) -> str:
+        """A shell script of it, to be pasted or run in its folder."""
+        return f"#!/bin/sh\n{self.lines()}"
+
+    def lines(self) -> str:
+        """The script's lines."""
+        lines = [f"ln -sfn -- {shlex.quote(str(to))} {name}" for name, to in self.links.items()]
+        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(self.env.items())]
+        return "\n".join([*lines, " ".join([*words, shlex.join(self.argv)])]) + "\n"
+
+
 def command(
     machine: Machine,
     artifacts: Artifacts,
@@ -205,7 +241,7 @@ def command(
     monitor: Path | None = None,
     debugger: Path | None = None,
     slice_us: int = SLICE_US,
-) -> list[str]:
+) -> Command:
     """The whole command.
 
     It is run in a folder that has SCENARIO_FILE, and writes RECORDS_FILE and SERIAL_FILE there.
@@ -214,7 +250,9 @@ def command(
     paths of a QMP socket and of one for GDB; the machine then waits to be continued.  Without them
     nothing can reach the machine from outside.
     """
-    argv = [*boot(machine, artifacts, slice_us), "-serial", f"file:{SERIAL_FILE}"]
+    made = boot(machine, artifacts, slice_us)
+    argv = made.argv
+    argv += ["-serial", f"file:{SERIAL_FILE}"]
     argv += ["-fw_cfg", f"name=opt/nemesis/scenario,file={SCENARIO_FILE}"]
     for image in images:
         if image not in artifacts.guests:
@@ -231,19 +269,25 @@ def command(
         argv += ["-S", "-qmp", f"unix:{monitor},server=on,wait=off"]
     if debugger is not None:
         argv += ["-S", "-gdb", f"unix:{debugger},server=on,wait=off"]
-    return argv
+    return made
 
 
-def boot(machine: Machine, artifacts: Artifacts, slice_us: int = SLICE_US) -> list[str]:
+def boot(machine: Machine, artifacts: Artifacts, slice_us: int = SLICE_US) -> Command:
     """The part of a command that boots Xen and dom0, records going to RECORDS_FILE."""
     qemu = artifacts.qemu
-    return [
+    argv = [
         *(str(qemu.argv0), *qemu.data_args, *machine.arguments(slice_us)),
-        *("-kernel", str(artifacts.xen)),
-        *("-initrd", f"{_comma(artifacts.kernel)} {KERNEL_ARGS},{_comma(artifacts.initramfs)}"),
+        *("-kernel", XEN_LINK),
+        *("-initrd", f"{KERNEL_LINK} {KERNEL_ARGS},{INITRAMFS_LINK}"),
         *("-chardev", f"file,id=records,path={RECORDS_FILE}"),
         *("-device", "isa-debugcon,iobase=0xe9,chardev=records"),
     ]
+    links = {
+        XEN_LINK: artifacts.xen,
+        KERNEL_LINK: artifacts.kernel,
+        INITRAMFS_LINK: artifacts.initramfs,
+    }
+    return Command(argv, qemu.env, links)
 
 
 def _comma(path: Path) -> str:
@@ -251,28 +295,25 @@ def _comma(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def script(argv: Sequence[str], env: Mapping[str, str]) -> str:
-    """A shell script of a command, to be pasted or run in its folder."""
-    words = [f"{k}={shlex.quote(v)}" for k, v in sorted(env.items())]
-    return "#!/bin/sh\n" + " ".join([*words, shlex.join(argv)]) + "\n"
-
-
 class Process:
     """A running QEMU; leaving the ``with`` block kills it and waits until it is gone."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, command: Command, folder: Path) -> None:
+        self._links = ExitStack()
+        self._links.enter_context(command.linked(folder))
         with open(folder / QEMU_LOG_FILE, "wb") as log:
             try:
                 self._child = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                    ["setpriv", "--pdeathsig", "KILL", "--", *command.argv],
                     cwd=folder,
-                    env={**os.environ, **env},
+                    env={**os.environ, **command.env},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
             except OSError as error:
+                self._links.close()
                 raise LabError(f"cannot start QEMU: {error}", "run make setup") from error
         self.started = time.monotonic()
 
@@ -313,13 +354,14 @@ class Process:
             return None
 
     def kill(self) -> None:
-        """Kill the process group; returns when it is gone."""
+        """Kill the process group; returns when it is gone, and the links with it."""
         if self._child.poll() is None:
             try:
                 os.killpg(self._child.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         self._child.wait()
+        self._links.close()
 
 
 @dataclass

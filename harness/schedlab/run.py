@@ -90,9 +90,7 @@ class _Prepared:
 
     what: Scenario
     text: str
-    argv: list[str]
-    env: Mapping[str, str]
-    script: str
+    command: qemu.Command
     context: dict[str, str]
     inputs: Mapping[str, str]
     incoming: Path | None
@@ -114,18 +112,16 @@ def _prepare(lab: Lab, what: Scenario, dims: Dims, variant: str, groups: bool) -
     text = what.as_json(dims, groups=groups)
     context["scenario"] = hashlib.sha256(text.encode()).hexdigest()
     images = what.images(dims.kind)
-    argv = qemu.command(machine, artifacts, images, incoming=incoming)
-    script = qemu.script(argv, artifacts.qemu.env)
+    command = qemu.command(machine, artifacts, images, incoming=incoming)
     wanted = ("xen", "kernel", "initramfs", "qemu", *(f"guest/{image}" for image in images))
     inputs = {
         **{name: artifacts.hashes[name] for name in wanted},
         "arguments": json.dumps([*machine.arguments(), qemu.KERNEL_ARGS]),
         "scenario": text,
         "start": context.get("checkpoint", "cold"),
-        "format": "1",
+        "format": "2",
     }
-    env = artifacts.qemu.env
-    return _Prepared(what, text, argv, env, script, context, inputs, incoming, artifacts.xen_syms)
+    return _Prepared(what, text, command, context, inputs, incoming, artifacts.xen_syms)
 
 
 def is_known(lab: Lab, what: Scenario, dims: Dims, variant: str) -> bool:
@@ -148,10 +144,11 @@ def measure(
     With DRY=1 the command is printed, nothing runs, and the case passes without checks.
     """
     prepared = _prepare(lab, what, dims, variant, groups)
-    what, script, context = prepared.what, prepared.script, prepared.context
+    what, context = prepared.what, prepared.context
+    script = prepared.command.script()
     if dry_run():
         print(f"# {what.name} on {variant} {dims.name()}, in {folder}")
-        print(script.split("\n", 1)[1], end="", flush=True)
+        print(prepared.command.lines(), end="", flush=True)
         empty = records.parse([])
         idle = Judgement(Verdict.SKIP, "printed, not run", (), ())
         return Case(what, dims, variant, folder, script, context, Outcome(None), empty, idle)
@@ -170,7 +167,7 @@ def measure(
     if prepared.incoming is not None:
         shutil.copyfile(prepared.incoming.parent / qemu.RECORDS_FILE, folder / "boot.jsonl")
     patience_s = lab.watchdog_s + WALL_PER_VIRTUAL * what.length_ns / 1e9
-    with Process(prepared.argv, prepared.env, folder) as process:
+    with Process(prepared.command, folder) as process:
         outcome = Watcher(folder, patience_s, lab.cancel).wait(process)
     if outcome.status != qemu.STATUS_ENDED:
         backtrace = panic.explain(folder / qemu.SERIAL_FILE, prepared.symbols)

@@ -8,7 +8,6 @@ a record of what the command said and how it ended.  A run is cold, and a functi
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,11 +61,11 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCRIPT_FILE).write_text(script)
-    argv = qemu.boot(what, artifacts)
-    argv += ["-serial", f"file:{qemu.SERIAL_FILE}"]
-    argv += ["-fw_cfg", f"name=opt/nemesis/script,file={SCRIPT_FILE}"]
-    (folder / "command.sh").write_text(qemu.script(argv, artifacts.qemu.env))
-    with Process(argv, artifacts.qemu.env, folder) as process:
+    command = qemu.boot(what, artifacts)
+    command.argv += ["-serial", f"file:{qemu.SERIAL_FILE}"]
+    command.argv += ["-fw_cfg", f"name=opt/nemesis/script,file={SCRIPT_FILE}"]
+    (folder / "command.sh").write_text(command.script())
+    with Process(command, folder) as process:
         outcome = Watcher(folder, WATCHDOG_S).wait(process)
     serial = folder / qemu.SERIAL_FILE
     if outcome.status != qemu.STATUS_ENDED:
@@ -100,14 +99,16 @@ def parse(
 def shell(artifacts: Artifacts, what: Machine, folder: Path) -> int:
     """A shell in dom0 on this terminal, until it exits.  Time runs with the host's."""
     folder.mkdir(parents=True, exist_ok=True)
-    argv = [word.replace("sleep=off", "sleep=on") for word in qemu.boot(what, artifacts)]
-    argv += ["-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"]
+    command = qemu.boot(what, artifacts)
+    command.argv = [word.replace("sleep=off", "sleep=on") for word in command.argv]
+    command.argv += ["-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"]
     if dry_run():
-        print(qemu.script(argv, artifacts.qemu.env).split("\n", 1)[1], end="")
+        print(command.lines(), end="")
         return 0
     guard = ["setpriv", "--pdeathsig", "KILL", "--", "env"]
-    env = [f"{name}={value}" for name, value in artifacts.qemu.env.items()]
-    status = subprocess.run([*guard, *env, *argv], cwd=folder, check=False).returncode
+    words = [*guard, *(f"{name}={value}" for name, value in command.env.items()), *command.argv]
+    with command.linked(folder):
+        status = subprocess.run(words, cwd=folder, check=False).returncode
     if status != qemu.STATUS_ENDED:
-        raise LabError(f"QEMU ended with {status}", f"its command was {shlex.join(argv)}")
+        raise LabError(f"QEMU ended with {status}", f"its command was:\n{command.lines()}")
     return 0

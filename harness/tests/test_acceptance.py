@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from schedlab import cli, records, run, scenario
-from schedlab.build import artifacts
+from schedlab.build import Artifacts, artifacts
 from schedlab.core.store import Store
 from schedlab.oracle import Verdict
 from schedlab.scenario import Dims
@@ -92,19 +94,31 @@ def busy_host() -> Iterator[None]:
             hog.wait()
 
 
+def moved(built: Artifacts, folder: Path) -> Artifacts:
+    """The same build, what boots of it copied."""
+    folder.mkdir(parents=True)
+    names = ("xen", "kernel", "initramfs")
+    copies = {
+        name: Path(shutil.copy(getattr(built, name), folder / f"{name}.copy")) for name in names
+    }
+    return replace(built, **copies)
+
+
 @pytest.mark.parametrize("cold", [False, True], ids=["checkpoint", "cold"])
 @pytest.mark.parametrize("pcpus", [1, 4])
 def test_determinism(tmp_path: Path, pcpus: int, cold: bool) -> None:
-    """The same scenario twice, the host busy the second time, and with it the making of the
-    checkpoint: the same bytes.
+    """The same scenario twice, the second time of files in another folder, with a longer path, and on
+    a busy host, which makes the checkpoint then, too: the same bytes.
     """
     what = scenario.load(HERE / "determinism.toml")
     dims = Dims("credit2", pcpus, "cores", 5, 1)
     seen: list[bytes] = []
+    built = artifacts("4.17", "patched")
     for turn in ("idle", "busy"):
         folder = tmp_path / turn
         store = Store(folder / "store")
-        lab = run.Lab(store, lambda variant: artifacts("4.17", variant), folder / "logs", cold)
+        used = moved(built, folder / ("elsewhere/" * 5)) if turn == "busy" else built
+        lab = run.Lab(store, lambda variant, used=used: used, folder / "logs", cold)
         with busy_host() if turn == "busy" else nullcontext():
             case = run.measure(lab, what, dims, "patched", folder / "case")
         assert case.judgement.verdict == Verdict.PASS, case.judgement.reason

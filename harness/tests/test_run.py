@@ -226,12 +226,24 @@ def test_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_build: Build
     monkeypatch.setenv("FAKE", "hang")
     (tmp_path / qemu.SCENARIO_FILE).write_text("{}")
     artifacts = fake_build("4.17", "patched")
-    argv = qemu.command(qemu.Machine("credit2", 1, "cores", 5), artifacts)
-    with qemu.Process(argv, {}, tmp_path) as process:
+    command = qemu.command(qemu.Machine("credit2", 1, "cores", 5), artifacts)
+    with qemu.Process(command, tmp_path) as process:
         outcome = qemu.Watcher(tmp_path, 0.5).wait(process)
         assert process.poll() is not None
     assert outcome.status is None and "hung: nothing new" in outcome.reason
     assert 0.5 <= outcome.wall_s < 3
+
+
+def test_paths_are_no_input(tmp_path: Path, fake_build: Build) -> None:
+    """QEMU gives the machine the names of what boots: they say nothing of where it is."""
+    built = fake_build("4.17", "patched")
+    command = qemu.command(qemu.Machine("credit2", 1, "cores", 5), built)
+    seen = [command.argv[command.argv.index(o) + 1] for o in ("-kernel", "-initrd", "-append")]
+    assert not any("/" in word for word in seen), seen
+    with qemu.Process(command, tmp_path):
+        assert {p.readlink() for p in map(tmp_path.joinpath, command.links)} == {built.xen}
+    assert not any(tmp_path.joinpath(name).is_symlink() for name in command.links)
+    assert command.script().index("ln -s") < command.script().index("-kernel")
 
 
 def test_slow_is_not_hung(
@@ -242,8 +254,8 @@ def test_slow_is_not_hung(
     timeline = [{"t_ns": 0, "op": "sample", "label": str(k)} for k in range(5)]
     scenario = {"name": "x", "domains": [], "timeline": [*timeline, {"t_ns": 0, "op": "end"}]}
     (tmp_path / qemu.SCENARIO_FILE).write_text(json.dumps(scenario))
-    argv = qemu.command(qemu.Machine("credit2", 1, "cores", 5), fake_build("4.17", "patched"))
-    with qemu.Process(argv, {}, tmp_path) as process:
+    command = qemu.command(qemu.Machine("credit2", 1, "cores", 5), fake_build("4.17", "patched"))
+    with qemu.Process(command, tmp_path) as process:
         outcome = qemu.Watcher(tmp_path, 0.7).wait(process)
     assert outcome.status == qemu.STATUS_ENDED and outcome.wall_s > 1
 
