@@ -97,18 +97,20 @@ def busy_host() -> Iterator[None]:
 def moved(built: Artifacts, folder: Path) -> Artifacts:
     """The same build, what boots of it copied."""
     folder.mkdir(parents=True)
-    names = ("xen", "kernel", "initramfs")
-    copies = {
-        name: Path(shutil.copy(getattr(built, name), folder / f"{name}.copy")) for name in names
-    }
-    return replace(built, **copies)
+
+    def copy(path: Path) -> Path:
+        return Path(shutil.copy(path, folder))
+
+    boots = built.xen, built.kernel, built.initramfs
+    xen, kernel, initramfs = map(copy, boots)
+    return replace(built, xen=xen, kernel=kernel, initramfs=initramfs)
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["checkpoint", "cold"])
 @pytest.mark.parametrize("pcpus", [1, 4])
 def test_determinism(tmp_path: Path, pcpus: int, cold: bool) -> None:
-    """The same scenario twice, the second time of files in another folder, with a longer path, and on
-    a busy host, which makes the checkpoint then, too: the same bytes.
+    """The same scenario twice, the second time of files in another folder, with a longer path, on a
+    busy host, which makes the checkpoint then, too: the same bytes.
     """
     what = scenario.load(HERE / "determinism.toml")
     dims = Dims("credit2", pcpus, "cores", 5, 1)

@@ -79,6 +79,20 @@ def test_cap_at_once() -> None:
     edge(small, "E1.cap", 500_000, dims=ONE)
 
 
+def test_cap_of_who_waits() -> None:
+    """Beside an outsider on one pCPU a turn of it is allowed more: 10 ms of the cap on credit2; on
+    credit no more than the contract; and nothing where there is a pCPU for each.
+    """
+    text = GROUPED % ('do = [{ op = "start", domain = "o" }]', '"E1.cap"')
+    text = text.replace("[[phase]]", '[[domain]]\nname = "o"\n[[phase]]', 1)
+    beside = scenario.parse(text, Path("beside.toml"))
+    edge(beside, "E1.cap", 2_500_000 + 5_000_000, dims=ONE)
+    edge(beside, "E1.cap", 10_000_000 + 500_000, dims=CREDIT)
+    edge(beside, "E1.cap", 2_500_000 + 5_000_000, dims=Dims("credit2", 2, "cores", 5, 1))
+    edge(beside, "E1.cap", 2_500_000, dims=Dims("credit2", 3, "cores", 5, 1))
+    edge(grouped(), "E1.cap", 2_500_000, dims=ONE)
+
+
 def test_cap_of_who_sleeps() -> None:
     """Where one that runs does not always want to, the contract's own period is allowed."""
     sleeps = 'name = "b"\nworkload = "sleeper"\nguest = { period = "9ms", run = "1ms" }\n'

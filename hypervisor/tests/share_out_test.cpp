@@ -33,6 +33,11 @@ class Group {
     scheddom_share_out(shares_.data(), &spare, refill_ns, 2 * refill_ns, chunk_ns);
   }
 
+  void reclaim() {
+    scheddom_share_reclaim(shares_.data(), &spare);
+    scheddom_share_deal(shares_.data(), &spare, kChunk);
+  }
+
   // A period in which domain i wants to use demand[i].  What is used is taken; a domain that is
   // refused is dry, as the hypervisor marks it.
   std::vector<s_time_t> use(const std::vector<s_time_t>& demand) {
@@ -140,14 +145,27 @@ TEST(ShareOut, ADebtOfTheGroupIsPaidFirst) {
   EXPECT_EQ(group.spare, -kMillisecond);
 }
 
-// As when the cap is lowered: what was earned under the old one is no debt under the new.
-TEST(ShareOut, WhatIsOverTheLimitIsNotTakenBack) {
-  Group group({256, 256});
-  group[0].budget = group[1].budget = 8 * kMillisecond;
-  group.refill(kMillisecond);
-  EXPECT_EQ(group[0].budget, 8 * kMillisecond);
-  EXPECT_EQ(group[1].budget, 8 * kMillisecond);
+// As when the cap is lowered while the group waits for a pCPU: what was earned under the old one is
+// lost, each domain keeps its part of what may be held, and debts stay debts.
+TEST(ShareOut, WhatIsOverTheLimitIsLost) {
+  Group group({256, 768, 256, 256});
+  group[0].budget = 8 * kMillisecond;
+  group[1].budget = 8 * kMillisecond;
+  group[2].budget = -kMillisecond;
+  group[3].budget = 100 * kMicrosecond;
+  scheddom_share_out(&group[0], &group.spare, kMillisecond, 5 * kMillisecond, kChunk);
+  EXPECT_EQ(group[0].budget, kMillisecond);
+  EXPECT_EQ(group[1].budget, 3 * kMillisecond);
+  EXPECT_EQ(group[2].budget, -kMillisecond);
+  EXPECT_EQ(group[3].budget, 100 * kMicrosecond);
   EXPECT_EQ(group.spare, 0);
+}
+
+TEST(ShareOut, ALimitOfNothingLeavesNothing) {
+  Group group({256, 256});
+  group[0].budget = group[1].budget = kMillisecond;
+  scheddom_share_out(&group[0], &group.spare, kMillisecond, -kMillisecond, kChunk);
+  EXPECT_EQ(group.held(), 0);
 }
 
 TEST(ShareOut, SmallPartsComeInTurnsOfAWholeChunk) {
@@ -301,7 +319,7 @@ TEST(Reclaim, WhatIsKeptForSleepersGoesToTheDryByWeight) {
   group[3].budget = 300 * kMicrosecond;
   group.spare = 400 * kMicrosecond;
   EXPECT_EQ(scheddom_share_idle(&group[0]), 1600 * kMicrosecond);
-  scheddom_share_reclaim(&group[0], &group.spare, kChunk);
+  group.reclaim();
   EXPECT_EQ(group[0].budget, 0);
   EXPECT_EQ(group[1].budget, 500 * kMicrosecond);
   EXPECT_EQ(group[2].budget, 1500 * kMicrosecond);
@@ -309,14 +327,36 @@ TEST(Reclaim, WhatIsKeptForSleepersGoesToTheDryByWeight) {
   EXPECT_EQ(group.spare, 0);
 }
 
-TEST(Reclaim, NothingIsTakenWhereNobodyNeedsIt) {
+TEST(Reclaim, SpareStaysWhereNobodyIsDry) {
   Group group({256, 256});
-  group[0].budget = kMillisecond;
   group[0].wants = false;
   group[1].budget = kMillisecond;
-  scheddom_share_reclaim(&group[0], &group.spare, kChunk);
-  EXPECT_EQ(group[0].budget, kMillisecond);
-  EXPECT_EQ(group.spare, 0);
+  group.spare = kMillisecond;
+  scheddom_share_deal(&group[0], &group.spare, kChunk);
+  EXPECT_EQ(group[0].budget, 0);
+  EXPECT_EQ(group[1].budget, kMillisecond);
+  EXPECT_EQ(group.spare, kMillisecond);
+}
+
+TEST(Reclaim, AllAreDryWhenNobodyWhoWantsHasAny) {
+  Group group({256, 256});
+  group[0].wants = false;
+  EXPECT_FALSE(scheddom_share_all_dry(&group[0]));
+  group[1].dry = true;
+  EXPECT_TRUE(scheddom_share_all_dry(&group[0]));
+  group[0].wants = true;
+  EXPECT_FALSE(scheddom_share_all_dry(&group[0]));
+}
+
+TEST(Reclaim, NothingIsDealtToSleepers) {
+  Group group({256, 256, 256});
+  group[0].budget = kMillisecond;
+  group[0].wants = group[1].wants = false;
+  group[1].dry = group[2].dry = true;
+  group[1].due = 5 * kMillisecond;
+  group.reclaim();
+  EXPECT_EQ(group[1].budget, 0);
+  EXPECT_EQ(group[2].budget, kMillisecond);
 }
 
 TEST(Reclaim, MovesBudgetAndMakesNone) {
@@ -337,7 +377,7 @@ TEST(Reclaim, MovesBudgetAndMakesNone) {
     const s_time_t held = group.held();
     std::vector<bool> dry(n);
     for (std::size_t i = 0; i < n; ++i) dry[i] = group[i].dry;
-    scheddom_share_reclaim(&group[0], &group.spare, kChunk);
+    group.reclaim();
     EXPECT_EQ(group.held(), held);
     for (std::size_t i = 0; i < n; ++i) {
       if (dry[i]) {
@@ -384,17 +424,15 @@ TEST(ShareOut, KeepsItsInvariantsOverTheWholeRange) {
     scheddom_share_out(&group[0], &group.spare, refill_ns, limit_ns, kChunk);
 
     EXPECT_LE(group.held(), held + refill_ns);
-    // Over the limit only by what had been dealt out before, when the limit was higher.
-    EXPECT_LE(group.held(), std::max({limit_ns, held, dealt}));
+    EXPECT_LE(group.held(), limit_ns);
     if (held + refill_ns <= limit_ns) {
       EXPECT_EQ(group.held(), held + refill_ns);
     }
     for (std::size_t i = 0; i < n; ++i) {
-      if (group[i].wants) {
-        EXPECT_GE(group[i].budget, before[i]);
-      } else if (group[i].recent) {
-        EXPECT_GE(group[i].budget, std::min(before[i], s_time_t{0}));
-      } else {
+      // Nobody is robbed, but of what is over the limit.
+      const bool keeps = group[i].wants && dealt <= limit_ns;
+      EXPECT_GE(group[i].budget, keeps ? before[i] : std::min(before[i], s_time_t{0}));
+      if (!group[i].wants && !group[i].recent) {
         EXPECT_EQ(group[i].budget, std::min(before[i], s_time_t{0}));
       }
     }
