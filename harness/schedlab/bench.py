@@ -9,7 +9,8 @@ Two measurements, each on one pCPU and on every scheduler:
   (overhead.py), nothing being added to the hypervisor.
 
 Times are virtual: an instruction takes 2^shift ns, so a time over that is a number of instructions,
-of dom0's kernel and libxenctrl, too.
+of dom0's kernel and libxenctrl, too.  Under KVM the same programs run in real time, once each, as
+Google Benchmark's own iterations have it; nothing counts instructions there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from schedlab import overhead, report, run, scenario
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.page import bench_page, document
-from schedlab.qemu import Artifacts
+from schedlab.qemu import KVM, Artifacts
 from schedlab.run import Lab
 from schedlab.scenario import Dims, Scenario
 
@@ -81,11 +82,14 @@ class Cost:
     name: str  # with /members or /alone
     members: int
     time_ns: float
-    instructions: float
+    instructions: float | None  # None in real time
 
 
-def costs(found: Mapping[str, Any], dims: Dims, variant: str) -> list[Cost]:
-    """From Google Benchmark's JSON.  LabError names a benchmark that failed."""
+def costs(found: Mapping[str, Any], dims: Dims, variant: str, *, real: bool = False) -> list[Cost]:
+    """From Google Benchmark's JSON, of virtual or real time.
+
+    LabError names a benchmark that failed.
+    """
     unit = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
     out = []
     for one in found["benchmarks"]:
@@ -95,7 +99,8 @@ def costs(found: Mapping[str, Any], dims: Dims, variant: str) -> list[Cost]:
         name = "/".join(p for p in parts if not p.isdigit() and ":" not in p and "_time" not in p)
         members = next((int(p) for p in parts if p.isdigit()), 0)
         ns = one["real_time"] * unit[one["time_unit"]]
-        out.append(Cost(dims.scheduler, variant, name, members, ns, ns / 2**dims.shift))
+        instructions = None if real else ns / 2**dims.shift
+        out.append(Cost(dims.scheduler, variant, name, members, ns, instructions))
     if not out:
         raise LabError("the benchmarks said nothing", "see its JSON")
     return out
@@ -199,9 +204,13 @@ def scheduling(
     return found
 
 
-def main(options: argparse.Namespace, lab: Lab, plain: Lab) -> int:
-    """Exit status 0: measured.  ``lab`` boots the image with the benchmarks, ``plain`` does not."""
+def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping[str, str]) -> int:
+    """Exit status 0: measured.  ``lab`` boots the image with the benchmarks, ``plain`` does not.
+
+    ``accelerator``: what executes, and what was found of it, for the results' context.
+    """
     started = time.time()
+    real = lab.accel == KVM
     what = scenario.override(
         scenario.parse(SCENARIO, Path("bench.toml")),
         schedulers=options.scheduler,
@@ -221,12 +230,12 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab) -> int:
                     continue
                 text = measured(case)
                 (place / "bench.json").write_text(text)
-                found += costs(json.loads(text), dims, variant)
+                found += costs(json.loads(text), dims, variant, real=real)
                 print(f"  {dims.name()} {variant} …", file=sys.stderr, flush=True)
         if dry_run():
             return 0
         counted: list[Scheduling] = []
-        if not options.no_schedule:
+        if not options.no_schedule and not real:
             shift = next(iter(what.matrix())).shift
             counted = scheduling(plain, options.xen, schedulers_of(what), folder, shift)
         whole = {
@@ -237,6 +246,7 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab) -> int:
                 "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
                 "shift": next(iter(what.matrix())).shift,
                 "xen_base": options.xen,
+                **accelerator,
                 "hashes": {v: dict(lab.build(v).hashes) for v in VARIANTS},
             },
         }
@@ -251,13 +261,14 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab) -> int:
 
 
 def table(found: Iterable[Cost]) -> str:
-    """A line a benchmark: microseconds of virtual time, and instructions."""
+    """A line a benchmark: microseconds, and instructions where they are known."""
     lines = [
         f"{'scheduler':<9} {'Xen':<8} {'operation':<26} {'members':>7} {'us':>9} {'instr.':>8}"
     ]
     for one in found:
         lines.append(
             f"{one.scheduler:<9} {one.variant:<8} {one.name:<26} {one.members:>7} "
-            f"{one.time_ns / 1e3:>9.1f} {one.instructions:>8.0f}"
+            f"{one.time_ns / 1e3:>9.1f} "
+            + (f"{'-':>8}" if one.instructions is None else f"{one.instructions:>8.0f}")
         )
     return "\n".join(lines)

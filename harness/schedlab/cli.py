@@ -127,14 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
     runner.add_argument(
-        "--accel",
-        default=os.environ.get("ACCEL") or qemu.TCG,
-        metavar="tcg|kvm",
-        help="kvm: in real time, where it works, and judged by statistics (ACCEL=kvm)",
-    )
-    runner.add_argument(
         "--runs", type=int, default=kvm.RUNS, metavar="N", help="of each case in real time"
     )
+    _add_accel(runner)
     runner.set_defaults(action=_run)
 
     acceptor = commands.add_parser("accept", help="run the whole matrix, and say how it went")
@@ -210,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     bencher = commands.add_parser("bench", help="what operations cost, in instructions")
     bencher.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
     bencher.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
+    _add_accel(bencher)
     bencher.add_argument("--filter", default="", metavar="REGEX", help="these benchmarks alone")
     bencher.add_argument("--no-schedule", action="store_true", help="leave schedule() out")
     bencher.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
@@ -309,6 +305,15 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def _add_accel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accel",
+        default=os.environ.get("ACCEL") or qemu.TCG,
+        metavar="tcg|kvm",
+        help="kvm: in real time, where it works (ACCEL=kvm)",
+    )
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in _words(text))
 
@@ -375,7 +380,7 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
     else:
         what = scenario.within(what, options.tier)
     lab = replace(_lab(options, build, options.cold), cache=not options.no_cache)
-    accel, accelerator = _accelerator(options, lab)
+    accel, accelerator = _accelerator(options, lab, options.variant)
     measure: dev.Measure = _measure
     if accel == qemu.KVM:
         lab = replace(lab, accel=accel, cold=True, cache=False)
@@ -414,12 +419,12 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
     return _EXIT[verdict]
 
 
-def _accelerator(options: argparse.Namespace, lab: Lab) -> tuple[str, dict[str, str]]:
+def _accelerator(options: argparse.Namespace, lab: Lab, variant: str) -> tuple[str, dict[str, str]]:
     """What is to be used, and what the results say of it."""
     wanted = kvm.wants(options.accel)
     if wanted == qemu.TCG or dry_run():
         return qemu.TCG, {"accelerator": qemu.TCG}
-    probed = kvm.probe(kvm.booter(lab, options.variant))
+    probed = kvm.probe(kvm.booter(lab, variant))
     used = qemu.KVM if probed.usable else qemu.TCG
     going = "" if probed.usable else "; going on with TCG, in virtual time"
     print(f"lab: kvm: {probed.found}{going}", file=sys.stderr, flush=True)
@@ -528,8 +533,11 @@ def _compare(options: argparse.Namespace, build: Builder) -> int:
 
 
 def _bench(options: argparse.Namespace, build: Builder) -> int:
-    plain = _lab(options, build, cold=False)
-    return bench.main(options, _with_bench(options, build), plain)
+    plain, lab = _lab(options, build, cold=False), _with_bench(options, build)
+    accel, accelerator = _accelerator(options, plain, "patched")
+    if accel == qemu.KVM:
+        lab = replace(lab, accel=accel, cold=True, cache=False)
+    return bench.main(options, lab, plain, accelerator)
 
 
 def _headline(options: argparse.Namespace, build: Builder) -> int:

@@ -88,6 +88,18 @@ def test_image_with_a_program(tmp_path: Path) -> None:
     assert len(made) > len(plain) + sum(path.stat().st_size for path in needed)
 
 
+def test_real_time() -> None:
+    """Under KVM a time is a time: no instructions, and the page is in ns."""
+    found = [asdict(c) for c in bench.costs(GOOGLE, DIMS, "patched", real=True)]
+    assert [(c["time_ns"], c["instructions"]) for c in found[:1]] == [(64_000, None)]
+    context = {"shift": 5, "accelerator": "kvm", "command": "lab bench", "hashes": {}}
+    text = document.html(bench_page.page({"benchmarks": found, "schedule": [], "context": context}))
+    assert "32,000 → 320,000" in text and "ns a join" in text
+    assert "instructions a" not in text and "million a virtual second" not in text
+    line = bench.table(bench.costs(GOOGLE, DIMS, "patched", real=True)).splitlines()[1]
+    assert line.split()[-2:] == ["64.0", "-"]
+
+
 def test_page() -> None:
     """A chart of what is by members; stock beside patched; every figure in the table."""
     found = [asdict(c) for v in bench.VARIANTS for c in bench.costs(GOOGLE, DIMS, v)]
@@ -96,7 +108,12 @@ def test_page() -> None:
     ]
     whole = {
         **{"benchmarks": found, "schedule": counted},
-        "context": {"shift": 5, "command": "lab bench", "hashes": {"stock": {"xen": "ab"}}},
+        "context": {
+            "shift": 5,
+            "accelerator": "tcg",
+            "command": "lab bench",
+            "hashes": {"stock": {"xen": "ab"}},
+        },
     }
     page = bench_page.page(whole)
     names = {b.name for b in page.blocks if isinstance(b, Figure)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from schedlab.page.document import Document, Facts, Figure, Heading, Listing, Table, Text
 from schedlab.page.svg import Chart, Linear, Log, Names
+from schedlab.qemu import KVM
 
 _ALONE = "/alone"
 _MEMBERS = "/members"
@@ -16,15 +17,25 @@ _MEMBERS = "/members"
 def page(found: Mapping[str, Any]) -> Document:
     """The whole."""
     benchmarks, counted = found["benchmarks"], found["schedule"]
+    real = found["context"]["accelerator"] == KVM
     mips = 1000 / 2 ** found["context"]["shift"]
-    document = Document("What operations cost", _lead(mips))
-    document.add(Facts(tuple(_facts(benchmarks))))
-    document.add(Heading("Domctls by the size of the group"), *_by_members(benchmarks))
+    document = Document("What operations cost", _REAL if real else _lead(mips))
+    unit = "ns" if real else "instructions"
+    document.add(Facts(tuple(_facts(benchmarks, unit))))
+    document.add(Heading("Domctls by the size of the group"), *_by_members(benchmarks, unit))
     if counted:
         document.add(Heading("schedule() by runnable vCPUs and groups"), *schedule(counted))
     document.add(Heading("Every figure"), _table(benchmarks))
     document.add(Heading("Context"), Listing(tuple(_context(found["context"]))))
     return document
+
+
+_REAL = (
+    "Google Benchmark in dom0, on one pCPU, under KVM: real time, of this host and as noisy as it "
+    "is, with dom0's kernel and libxenctrl in it."
+)
+# What a figure is, by its unit.
+_KEY = {"ns": "time_ns", "instructions": "instructions"}
 
 
 def _lead(mips: float) -> str:
@@ -37,12 +48,11 @@ def _lead(mips: float) -> str:
 
 
 def _one(
-    benchmarks: Sequence[Mapping[str, Any]], scheduler: str, variant: str, name: str, members: int
+    benchmarks: Sequence[Mapping[str, Any]], wanted: tuple[str, str, str, int], unit: str
 ) -> float | None:
     for b in benchmarks:
-        key = (b["scheduler"], b["variant"], b["name"], b["members"])
-        if key == (scheduler, variant, name, members):
-            return float(b["instructions"])
+        if (b["scheduler"], b["variant"], b["name"], b["members"]) == wanted:
+            return float(b[_KEY[unit]])
     return None
 
 
@@ -50,24 +60,26 @@ def _schedulers(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(b["scheduler"] for b in found))
 
 
-def _facts(benchmarks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def _facts(benchmarks: Sequence[Mapping[str, Any]], unit: str) -> list[tuple[str, str, str]]:
     facts = []
     for scheduler in _schedulers(benchmarks):
         for name, text in (("scheddom_add", "join"), ("scheddom_get", "get")):
             few, many = (
-                _one(benchmarks, scheduler, "patched", name + _MEMBERS, n) for n in (1, 64)
+                _one(benchmarks, (scheduler, "patched", name + _MEMBERS, n), unit) for n in (1, 64)
             )
             if few is not None and many is not None:
-                what = f"instructions a {text} with 1 and 64 members, {scheduler}"
+                what = f"{unit} a {text} with 1 and 64 members, {scheduler}"
                 facts.append((f"{few:,.0f} → {many:,.0f}", what, ""))
-        pong = [_one(benchmarks, scheduler, v, "ping_pong", 0) for v in ("stock", "patched")]
+        pong = [
+            _one(benchmarks, (scheduler, v, "ping_pong", 0), unit) for v in ("stock", "patched")
+        ]
         if pong[0] is not None and pong[1] is not None:
-            what = f"instructions a round trip by event channel, stock → patched, {scheduler}"
+            what = f"{unit} a round trip by event channel, stock → patched, {scheduler}"
             facts.append((f"{pong[0]:,.0f} → {pong[1]:,.0f}", what, ""))
     return facts
 
 
-def _by_members(benchmarks: Sequence[Mapping[str, Any]]) -> list[Figure]:
+def _by_members(benchmarks: Sequence[Mapping[str, Any]], unit: str) -> list[Figure]:
     figures = []
     for scheduler in _schedulers(benchmarks):
         mine = [b for b in benchmarks if b["scheduler"] == scheduler and b["variant"] == "patched"]
@@ -77,8 +89,7 @@ def _by_members(benchmarks: Sequence[Mapping[str, Any]]) -> list[Figure]:
             ("the domctls that were there", [n for n in names if not n.startswith("scheddom")]),
         ):
             points = {
-                n: [(b["members"], b["instructions"]) for b in mine if b["name"] == n]
-                for n in chosen
+                n: [(b["members"], b[_KEY[unit]]) for b in mine if b["name"] == n] for n in chosen
             }
             if not points:
                 continue
@@ -89,7 +100,7 @@ def _by_members(benchmarks: Sequence[Mapping[str, Any]]) -> list[Figure]:
                 Log(min(sizes), max(sizes)),
                 Log(min(values), max(values)),
                 "members",
-                "instructions",
+                unit,
             )
             for k, n in enumerate(points):
                 chart.name(k, n.removesuffix(_MEMBERS), "")
@@ -136,7 +147,7 @@ def schedule(counted: Sequence[Mapping[str, Any]]) -> list[Figure | Table | Text
 
 
 def _table(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
-    columns = ("scheduler", "Xen", "operation", "members", "us (virtual)", "instructions")
+    columns = ("scheduler", "Xen", "operation", "members", "us", "instructions")
     rows = tuple(
         (
             *(b["scheduler"], b["variant"], b["name"].removesuffix(_MEMBERS).removesuffix(_ALONE)),
