@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import select
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from schedlab.core.errors import LabError
-from schedlab.qemu import Process
+from schedlab.qemu import Process, connected
 
 _POLL_S = 0.02
 # In the order of the protocol's g packet for x86-64; eflags, cs, ss and more follow.
@@ -31,20 +30,10 @@ class Debugger:
     """A client of QEMU's stub, on a unix socket.  The machine stands still when it connects."""
 
     def __init__(self, path: Path, process: Process, timeout_s: float = 20.0) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket = connected(path, process, "GDB stub", timeout_s)
         self._timeout_s = timeout_s
         self._read = b""
         self.stop: str | None = None
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self._socket.connect(str(path))
-                break
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    self._socket.close()
-                    raise LabError("QEMU did not open its GDB stub", "see its log") from error
-                time.sleep(_POLL_S)
         self._socket.setblocking(False)
 
     def __enter__(self) -> Debugger:

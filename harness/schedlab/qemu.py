@@ -474,22 +474,27 @@ def tail(path: Path, count: int = 15) -> list[str]:
     return [line for line in lines if line][-count:]
 
 
+def connected(path: Path, process: Process, what: str, timeout_s: float) -> socket.socket:
+    """A connection to a socket that QEMU is to open for its ``what``; LabError if it does not."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(timeout_s)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            client.connect(str(path))
+            return client
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                client.close()
+                raise LabError(f"QEMU did not open its {what}", "see its log") from error
+            time.sleep(_POLL_S)
+
+
 class Monitor:
     """A QMP client: one command at a time, events skipped."""
 
     def __init__(self, path: Path, process: Process, timeout_s: float = 20.0) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self._socket.connect(str(path))
-                break
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    self._socket.close()
-                    raise LabError("QEMU did not open its monitor", "see its log") from error
-                time.sleep(_POLL_S)
+        self._socket = connected(path, process, "monitor", timeout_s)
         self._lines = self._socket.makefile("rb")
         self._read()
         self.execute("qmp_capabilities")
