@@ -223,6 +223,20 @@ def test_snapshot_of_a_commit(small: Layout) -> None:  # noqa: F811
     )
 
 
+def test_snapshot_of_another_commit(small: Layout) -> None:  # noqa: F811
+    """A file that was edited, then committed otherwise, as a rebase does: it is what it is now."""
+    tree = small.xen_tree("1")
+    (tree / "a.c").write_text("other\n")
+    worktree.snapshot(small, "1")
+    (tree / "a.c").write_text("and another\n")
+    xen.git("commit", "-q", "-a", "-m", "x", cwd=tree)
+    (tree / "a.c").write_text("a third\n")
+    found = worktree.snapshot(small, "1")
+    out = small.build / "out"
+    xen.check_out(found, out, small.log("test"))
+    assert (out / "a.c").read_text() == "a third\n"
+
+
 def test_no_tree(small: Layout) -> None:  # noqa: F811
     """The remedy is named."""
     with pytest.raises(LabError, match="is not there"):

@@ -50,7 +50,7 @@ def _index_at_head(tree: Path, kept: Path, log: Path) -> None:
     if seen.is_file() and seen.read_text() == head:
         return
     xen.git("fetch", "-q", tree, "HEAD", cwd=kept, log=log)
-    _look("read-tree", "-m", head, tree=tree, kept=kept)
+    _look("read-tree", "--reset", head, tree=tree, kept=kept)
     seen.write_text(head)
 
 
