@@ -387,7 +387,7 @@ def _membership(phase: Phase, records: Records) -> list[Check]:
     }
     for label in phase.labels:
         groups = records.samples[label].groups
-        found = {frozenset(d.name for d in g.domains) for g in groups if len(g.domains) > 1}
+        found = {frozenset(d.name for d in g.domains) for g in groups}
         if found != expected:
             return [_groups_check(phase, label, expected, found)]
     return [_groups_check(phase, "every sample", expected, expected)] if expected else []

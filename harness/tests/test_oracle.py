@@ -189,7 +189,13 @@ def test_membership() -> None:
     def linger(raw: Raw) -> None:
         sample(raw, "free/1")["groups"] = sample(raw, "joined/1")["groups"]
 
-    for distort, phase in ((forget, "joined"), (linger, "free")):
+    def undissolved(raw: Raw) -> None:
+        """Its last member is gone."""
+        linger(raw)
+        for group in sample(raw, "free/1")["groups"]:
+            del group["domains"][1:]
+
+    for distort, phase in ((forget, "joined"), (linger, "free"), (undissolved, "free")):
         judgement = judged(distort)
         assert judgement.verdict == Verdict.FAIL
         bad = [c for c in judgement.checks if c.verdict == Verdict.FAIL]
