@@ -33,7 +33,7 @@ class Decimal {
   }
 
  private:
-  char digits_[20];
+  char digits_[20] = {};
   const char* end_;
 };
 

@@ -24,14 +24,15 @@ accounts() {
 # disk STEP NAME: what the guest says of its disk.
 disk() { labctl run "$1" xenstore-read "/local/domain/$(xl domid "$2")/data/disk"; }
 
-# wait_until COMMAND...: for it to succeed, for ten seconds at most.
+# wait_until COMMAND...: for it to succeed, for twenty seconds at most.
 wait_until() {
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 		"$@" && return
 		sleep 1
 	done
 }
-is_another() { now=$(xl domid "$1" 2>/dev/null) && [ "$now" != "$2" ] && xl domid "$1-dm" >/dev/null; }
+# serves NAME DOMID: whether its guest, another than that one, has a disk by its own account.
+serves() { now=$(xl domid "$1") && [ "$now" != "$2" ] && xenstore-read "/local/domain/$now/data/disk"; } >/dev/null 2>&1
 is_gone() { ! xl domid "$1" >/dev/null 2>&1; }
 
 labctl run apart xl create apart.cfg
@@ -54,8 +55,7 @@ accounts accounts web
 # The guest does it itself, asked by xl.
 was=$(xl domid web)
 labctl run reboot xl reboot web
-wait_until is_another web "$was"
-sleep 2
+wait_until serves web "$was"
 labctl run rebooted nemesis --json show web
 labctl run shares_again ./shares 2
 disk disk_again web
