@@ -178,7 +178,7 @@ endef
 CTEST_DIR := $(BUILD)/work/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
 PY_FILES   = harness/lab harness/schedlab $(wildcard harness/tests)
-SH_FILES  := harness/setup harness/schedlab/build/answers.sh .ci/run images/toolstack/init harness/tests/toolstack/*.sh
+SH_FILES  := harness/setup harness/schedlab/build/answers.sh .ci/run images/toolstack/init images/toolstack/stub-console harness/tests/toolstack/*.sh
 
 .PHONY: unit ctest configure-ctest pytest
 unit: ctest pytest ## unit tests alone: no machine is booted

@@ -59,7 +59,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return run
 
 
-WITH_STUB = ("guide", "stub_keys")
+WITH_STUB = ("guide", "stub_keys", "stub_serves")
 
 
 def said(run: Run, step: str) -> Any:
@@ -209,11 +209,13 @@ def test_stub_domain_keys(ran: Ran) -> None:
     )
     assert members(run, "pooled_rebooted") == ["pooled", "pooled-dm"]
 
-    assert members(run, "inner_group") == ["m", "inner", "inner-dm"]
-    (group,) = said(run, "inner_group")["groups"]
-    shares = said(run, "inner_shares")
-    all_three = sum(shares[str(domain["id"])] for domain in group["domains"])
-    assert all_three == pytest.approx(30, abs=TOLERANCE)
+    # Also when m was rebooted: a stub domain comes back to its group with its guest.
+    for step, then in (("inner_group", "inner_shares"), ("inner_again", "inner_shares_again")):
+        assert members(run, step) == ["m", "inner", "inner-dm"]
+        (group,) = said(run, step)["groups"]
+        shares = said(run, then)
+        all_three = sum(shares[str(domain["id"])] for domain in group["domains"])
+        assert all_three == pytest.approx(30, abs=TOLERANCE)
     assert said(run, "inner_dissolved") == {"groups": []}
 
     assert run["demanding"].status != 0
@@ -221,6 +223,39 @@ def test_stub_domain_keys(ran: Ran) -> None:
     assert len(run["demanding_left"].stdout.splitlines()) == 2
     went_well(run, "modest")
     assert "null, has no scheduling domains" in sentence(run, "modest_add")
+    nothing_left(run)
+
+
+@pytest.mark.parametrize("scheduler", ["credit2", "credit"])
+def test_stub_domain_serves(ran: Ran, scheduler: str) -> None:
+    """An HVM guest whose stub domain emulates its disk, by the guest's configuration alone: libxl
+    makes one group of both before either has run, and again when the guest has rebooted; together
+    they get what was bought, no block is corrupted, and the group goes with the guest.
+    """
+    run = ran("stub_serves", scheduler)
+    went_well(run, "apart", "apart_off", "web", "reboot", "end")
+    assert sentence(run, "apart_group") == "nemesis: apart (1) is in no group."
+    apart = said(run, "apart_shares")
+    assert apart["1"] > 15 and apart["1"] + apart["2"] > 30
+    # Who joined late has less on the group's account: so equality below means something.
+    for of_group, own in said(run, "late_accounts"):
+        assert of_group < own
+    assert len(run["apart_left"].stdout.splitlines()) == 2
+
+    for group, shares in (("formed", "shares"), ("rebooted", "shares_again")):
+        assert members(run, group) == ["web", "web-dm"]
+        (found,) = said(run, group)["groups"]
+        assert found["domains"][1]["stub_of"] == found["master"] and found["cap_percent"] == 20
+        got = [said(run, shares)[str(domain["id"])] for domain in found["domains"]]
+        assert sum(got) == pytest.approx(20, abs=TOLERANCE) and min(got) > 5, got
+    assert "+ web-dm " in run["formed_xl"].stdout
+    for of_group, own in said(run, "accounts"):
+        assert of_group == own
+    before, after = (said(run, step)["groups"][0]["master"] for step in ("formed", "rebooted"))
+    assert before != after
+    for step in ("apart_disk", "disk", "disk_again"):
+        blocks = re.fullmatch(r"(\d+) blocks verified, 0 faults\n", run[step].stdout)
+        assert blocks is not None and int(blocks[1]) > 50, run[step]
     nothing_left(run)
 
 

@@ -38,6 +38,7 @@ enum class GuestFailure : std::uint32_t {
   kSleep,       ///< detail: the hypercall's result
   kPermitted,   ///< detail: the hypercall's result, which should have been EPERM
   kTarget,      ///< a stub domain's; detail: the hypercall's result
+  kStore,       ///< xenstore's; detail: the type of its answer, or a size out of range
 };
 
 struct GuestParameters {

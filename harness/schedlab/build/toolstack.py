@@ -127,6 +127,7 @@ def _members(root: Path, built: Path, ours: Path) -> Iterator[Member]:
     files = {**_installed(root), **_python()}
     files["init"] = ours / "init"
     files |= {f"root/{path.name}": path for path in sorted(ours.glob("*.cfg"))}
+    files["usr/lib/xen/bin/stub-console"] = ours / "stub-console"
     files["usr/bin/busybox"] = _present(BUSYBOX, "busybox-static")
     for name in ("nemesis", "labctl"):
         files[f"usr/sbin/{name}"] = built / name

@@ -69,6 +69,12 @@ os.execvp(sys.argv[1], sys.argv[1:])
 PYTHON
 chmod +x shares same group nobody
 
+# As if the guest had asked for it: 1 is reboot.
+reboot() {
+	python3 -c 'import sys; from xen.lowlevel.xc import xc; xc().domain_shutdown(int(sys.argv[1]), 1)' "$(xl domid "$1")"
+	sleep 6
+}
+
 # What a test may leave behind: nothing.
 nothing_left() {
 	labctl run left_domains xl list

@@ -9,11 +9,6 @@ for name in m a b; do labctl run "create_$name" xl create $name.cfg; done
 labctl run formed nemesis --json show m
 labctl run shares ./shares 2
 
-# As if the guests had asked for it: 1 is reboot.
-reboot() {
-	python3 -c 'import sys; from xen.lowlevel.xc import xc; xc().domain_shutdown(int(sys.argv[1]), 1)' "$(xl domid "$1")"
-	sleep 4
-}
 reboot a
 labctl run member_rebooted nemesis --json show m
 reboot m

@@ -6,7 +6,7 @@ labctl run pool_cpu xl cpupool-cpu-remove Pool-0 1
 labctl run pool xl cpupool-create 'name="tenants"' 'cpus=["1"]' 'sched="credit"'
 hvm off 'cap=20' 'stubdomain_scheduling_domain=0'
 hvm pooled 'pool="tenants"' 'cap=20' 'on_reboot="restart"'
-guest m 'cap=30' 'pool="tenants"'
+guest m 'cap=30' 'pool="tenants"' 'on_reboot="restart"'
 hvm inner 'pool="tenants"' 'scheduling_domain="m"'
 hvm demanding 'pool="flat"' 'stubdomain_scheduling_domain=1'
 hvm modest 'pool="flat"'
@@ -21,8 +21,7 @@ labctl run pooled_group nemesis --json show pooled
 labctl run pooled_pools xl list -c
 labctl run pooled_shares ./shares 2
 labctl run pooled_moved xl cpupool-migrate pooled Pool-0
-python3 -c 'import sys; from xen.lowlevel.xc import xc; xc().domain_shutdown(int(sys.argv[1]), 1)' "$(xl domid pooled)"
-sleep 6
+reboot pooled
 labctl run pooled_rebooted nemesis --json show pooled
 labctl run pooled_end xl destroy pooled
 
@@ -30,6 +29,9 @@ labctl run inner_master xl create m.cfg
 labctl run inner xl create inner.cfg
 labctl run inner_group nemesis --json show m
 labctl run inner_shares ./shares 2
+reboot m
+labctl run inner_again nemesis --json show m
+labctl run inner_shares_again ./shares 2
 labctl run inner_end xl destroy inner
 labctl run inner_dissolved nemesis --json list
 xl destroy m
