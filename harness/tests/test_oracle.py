@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,7 @@ def test_membership() -> None:
         sample(raw, "joined/3")["groups"] = []
 
     def linger(raw: Raw) -> None:
-        sample(raw, "free/1")["groups"] = sample(raw, "joined/1")["groups"]
+        sample(raw, "free/1")["groups"] = deepcopy(sample(raw, "joined/1")["groups"])
 
     def undissolved(raw: Raw) -> None:
         """Its last member is gone."""
