@@ -52,8 +52,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
             built = with_toolstack(artifacts(xen, variant), tools)
             machine = toolstack.machine(scheduler, pcpus)
             folder = tmp_path_factory.mktemp(script)
-            crippled = xen != tools
-            done[key] = toolstack.run(built, machine, text, folder, crippled=crippled)
+            done[key] = toolstack.run(built, machine, text, folder)
         return done[key]
 
     return run
@@ -329,21 +328,19 @@ def test_unpatched(ran: Ran) -> None:
     assert len(run["left_domains"].stdout.splitlines()) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.base420
 def test_other_version(ran: Ran) -> None:
     """The tools of one version of Xen on another: told apart from a denial, and from no groups."""
     run = ran("mismatch", xen="4.20", tools="4.17")
     assert run["list"].status == run["add"].status == 3
     for step in ("list", "add"):
-        assert sentence(run, step).startswith(
-            "nemesis: This nemesis was built for another version of Xen than the 4.20"
+        assert "this nemesis was built for another version of Xen than the 4.20" in sentence(
+            run, step
         )
         assert len(run[step].stderr.splitlines()) == 1
     assert run["xl"].status != 0 and run["xl"].stderr
 
 
-@pytest.mark.slow
 @pytest.mark.base420
 def test_second_base(ran: Ran) -> None:
     """Groups by each tool, on 4.20."""
