@@ -104,7 +104,7 @@ def test_each_tool(ran: Ran, scheduler: str) -> None:
     nothing.
     """
     run = ran("each_tool", scheduler)
-    went_well(run, "xl_add", "nemesis_add", "nemesis_set", "python_remove", "xl_set")
+    went_well(run, "xl_add", "nemesis_add", "nemesis_set", "python_remove", "xl_weigh", "xl_set")
     went_well(run, "nemesis_remove", "python_add", "python_set", "xl_destroy", "nemesis_destroy")
     m, a, b = "1", "2", "3"
     assert said(run, "alone")[a] > 30
@@ -122,6 +122,7 @@ def test_each_tool(ran: Ran, scheduler: str) -> None:
     for step, group in (
         ("same_all", [[1, 256], [2, 256], [3, 256]]),
         ("same_weighted", [[1, 256], [2, 768], [3, 256]]),
+        ("same_weighed", [[1, 256], [3, 512]]),
         ("same_two", [[1, 256], [3, 256]]),
         ("same_python", [[1, 256], [2, 100]]),
     ):
@@ -141,6 +142,8 @@ def test_refusals(ran: Ran) -> None:
         "Removing from the scheduling domain of 1: it is not in this group, or there is no such "
         "group: No such file or directory"
     )
+    assert run["no_such_python"].status != 0
+    assert "Error: (2, 'No such file or directory')" in run["no_such_python"].stderr
     assert sentence(run, "no_weight").startswith("70000 is not a weight")
     assert sentence(run, "dom0").startswith("This would put Domain-0 under a cap")
     assert sentence(run, "dom0_nemesis").endswith("if that is meant, use --force.")
@@ -154,7 +157,9 @@ def test_refusals(ran: Ran) -> None:
 
 
 def test_configured(ran: Ran) -> None:
-    """scheduling_domain in xl.cfg: joined at creation, kept over reboots of member and master."""
+    """scheduling_domain in xl.cfg: joined before it runs, kept over reboots of member and master,
+    and not longer than it is wanted.
+    """
     run = ran("configured")
     assert "scheduling_domain: there is no domain m" in run["too_early"].stderr
     assert len(run["left_early"].stdout.splitlines()) == 2
@@ -168,6 +173,10 @@ def test_configured(ran: Ran) -> None:
     assert members(run, "stays_out") == ["m", "b"]
     assert said(run, "dissolved") == {"groups": []}
     assert members(run, "again") == ["m", "b"]
+    assert members(run, "paused") == ["m", "b", "c"]
+    went_well(run, "xl_out", "xl_dissolve")
+    assert members(run, "stays_out_xl") == ["m", "c"]
+    assert said(run, "stays_dissolved") == {"groups": []}
     nothing_left(run)
 
 

@@ -3,15 +3,16 @@
 guest m cap=20 'on_reboot="restart"'
 guest a 'scheduling_domain="m"' 'on_reboot="restart"'
 guest b 'scheduling_domain="m"'
+sed -i s/burner-pv/obedient-pv/ m.cfg a.cfg
 labctl run too_early xl create a.cfg
 labctl run left_early xl list
 for name in m a b; do labctl run "create_$name" xl create $name.cfg; done
 labctl run formed nemesis --json show m
 labctl run shares ./shares 2
 
-# As if the guests had asked for it: 1 is reboot.
+# The guest does as it is told; xl's daemon then creates it again.
 reboot() {
-	python3 -c 'import sys; from xen.lowlevel.xc import xc; xc().domain_shutdown(int(sys.argv[1]), 1)' "$(xl domid "$1")"
+	xl reboot "$1"
 	sleep 4
 }
 reboot a
@@ -28,5 +29,18 @@ labctl run destroy_m xl destroy m
 labctl run dissolved nemesis --json list
 labctl run recreate_m xl create m.cfg
 labctl run again nemesis --json show m
-for name in m a b; do labctl run "end_$name" xl destroy $name; done
+
+# One that joins has not run yet.
+guest c 'scheduling_domain="m"'
+labctl run create_c xl create -p c.cfg
+labctl run paused nemesis --json show m
+
+# What xl took out, or dissolved, stays so when the master is back.
+labctl run xl_out xl scheddom-remove m b
+reboot m
+labctl run stays_out_xl nemesis --json show m
+labctl run xl_dissolve xl scheddom-destroy m
+reboot m
+labctl run stays_dissolved nemesis --json list
+for name in m a b c; do labctl run "end_$name" xl destroy $name; done
 nothing_left
