@@ -32,8 +32,9 @@ Ran = Callable[..., Run]
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """What a script left: the same run for all tests that read it."""
+    mutated: Path | None = request.config.getoption("--toolstack")
     done: dict[tuple[object, ...], Run] = {}
 
     def run(
@@ -49,7 +50,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         if key not in done:
             parts = ["common", *(["stub_domain"] if script in WITH_STUB else []), script]
             text = "".join((SCRIPTS / f"{part}.sh").read_text() for part in parts) + more
-            built = with_toolstack(artifacts(xen, variant), tools)
+            built = with_toolstack(artifacts(xen, variant), tools, mutated)
             machine = toolstack.machine(scheduler, pcpus)
             folder = tmp_path_factory.mktemp(script)
             done[key] = toolstack.run(built, machine, text, folder)
