@@ -128,8 +128,7 @@ Result<std::vector<Domain>> Commands::find(const Domains& domains, const std::st
 }
 
 /// dom0 serves all others: that it is to wait for budget must be meant.
-Status Commands::may_be_capped(const Domain& master, const Domain& member,
-                               const Domains& domains) {
+Status Commands::may_be_capped(const Domain& master, const Domain& member, const Domains& domains) {
   if (options_.force || (master.id != kDom0Id && member.id != kDom0Id)) return Done{};
   const auto cap = host_.cap(master.id);
   if (cap && *cap == 0) return Done{};
