@@ -60,7 +60,10 @@ class FakeHost : public Host {
     found->now_ns = now_ns;
     return *found;
   }
-  Result<std::uint32_t> cap(DomainId id) override { return caps[id]; }
+  Result<std::uint32_t> cap(DomainId id) override {
+    if (everything_is != 0) return Error{everything_is, "cap"};
+    return caps[id];
+  }
   Status add(DomainId master, DomainId member) override {
     calls.push_back("add " + std::to_string(master) + " " + std::to_string(member));
     return status(add_errno(master, member), [&] {
@@ -291,6 +294,10 @@ TEST(NemesisRefusal, VersionMismatchIsNoDenial) {
   host.same_interface = false;
   EXPECT_EQ(nemesis_of(host, {"destroy", "web"}).err,
             "nemesis: The group of web (3) is not dissolved: this nemesis was built for another "
+            "version of Xen than the 4.17.5 that runs here; use that one's.\n");
+  // dom0's cap is asked for first.
+  EXPECT_EQ(nemesis_of(host, {"add", "web", "0"}).err,
+            "nemesis: Domain-0 (0) does not join web (3): this nemesis was built for another "
             "version of Xen than the 4.17.5 that runs here; use that one's.\n");
 }
 

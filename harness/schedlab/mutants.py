@@ -6,8 +6,10 @@ A mutant is one file in ``hypervisor/mutants``: ``why`` (the clause it breaks), 
 order until one goes red), or ``equivalent`` (the proof that nothing that is promised changes).
 
 A test is ``unit`` (the series' arithmetic in user space) or ``scenario[:scheduler[:pcpus]]``, and
-``debug/…`` on a hypervisor with assertions.  Scenarios start cold, so what they find is the same on
-every machine.  Every test named must be green on the series as it is, or nothing is concluded.
+``debug/…`` on a hypervisor with assertions; or ``toolstack:test`` of tests/test_toolstack.py, where
+all edits are below tools/, and the toolstack is built with them.  Scenarios start cold, so what
+they find is the same on every machine.  Every test named must be green on the series as it is, or
+nothing is concluded.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ WATCHDOG_S = 30.0
 CAUGHT, SURVIVED, EQUIVALENT = "caught", "survived", "equivalent"
 # It does not build, or the lab failed: nothing is known of it.
 BROKEN = "broken"
+TOOLSTACK = "toolstack:"
 
 
 @dataclass(frozen=True)
@@ -186,10 +189,15 @@ class RealJudge:
     def __call__(self, mutant: Mutant | None, test: str) -> str:
         from schedlab.build import mutant as recipe
 
-        config, _, name = test.rpartition("/")
-        config = config or "release"
         edits = [recipe.Edit(*edit) for edit in mutant.edits] if mutant else []
         who = mutant.name if mutant else "none"
+        if test.startswith(TOOLSTACK):
+            if self._xen != DEFAULT_BASE:
+                raise LabError(f"{test} is a test of {DEFAULT_BASE}", "leave out --xen")
+            entry = recipe.toolstack(self._layout, self._xen, edits, who)
+            return self._toolstack(entry, test.removeprefix(TOOLSTACK), who)
+        config, _, name = test.rpartition("/")
+        config = config or "release"
         entry = recipe.hypervisor(self._layout, self._xen, config, edits, who)
         if name == "unit":
             return self._unit(entry)
@@ -203,6 +211,22 @@ class RealJudge:
             done = subprocess.run([program, "--gtest_brief=1"], capture_output=True, text=True)
         failed = [line for line in done.stdout.splitlines() if line.startswith("[  FAILED  ]")]
         return failed[0] if failed else "" if done.returncode == 0 else f"exit {done.returncode}"
+
+    def _toolstack(self, entry: Path, test: str, who: str) -> str:
+        from schedlab.build import toolstack
+
+        initramfs = toolstack.image(self._layout, self._xen, entry) / "initramfs"
+        folder = self._folder / who / test
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+        words += [f"--basetemp={folder}", f"--toolstack={initramfs}"]
+        words += [f"tests/test_toolstack.py::{test}"]
+        harness = self._layout.root / "harness"
+        done = subprocess.run(words, cwd=harness, capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise LabError(f"pytest of {test} ended with {done.returncode}:\n{done.stdout}")
+        said = [line[1:].strip() for line in done.stdout.splitlines() if line.startswith("E ")]
+        return "" if done.returncode == 0 else said[0] if said else "red"
 
     def _scenario(self, entry: Path, config: str, test: str, who: str) -> str:
         from schedlab.build import mutant as recipe

@@ -51,13 +51,10 @@ def machine(scheduler: str, pcpus: int = 1, shift: int = 3) -> Machine:
     return Machine(scheduler, pcpus, "cores", shift, dom0_mib=DOM0_MIB)
 
 
-def run(
-    artifacts: Artifacts, what: Machine, script: str, folder: Path, *, crippled: bool = False
-) -> Run:
+def run(artifacts: Artifacts, what: Machine, script: str, folder: Path) -> Run:
     """Run a script of dom0's shell; LabError when it does not come to its end.
 
     artifacts: with the toolstack's initramfs.  folder: gets script, records and serial log.
-    crippled: the toolstack is expected not to get along with this hypervisor.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCRIPT_FILE).write_text(script)
@@ -71,19 +68,15 @@ def run(
     if outcome.status != qemu.STATUS_ENDED:
         raise LabError(f"dom0's script did not end: {outcome.reason}", "see the serial log", serial)
     lines = (folder / qemu.RECORDS_FILE).read_text().splitlines()
-    return Run(parse(lines, serial, crippled=crippled), folder)
+    return Run(parse(lines, serial), folder)
 
 
-def parse(
-    lines: Sequence[str], log: Path | None = None, *, crippled: bool = False
-) -> dict[str, Step]:
-    """The steps of a script that came to its end, in a toolstack that is whole, or is crippled."""
+def parse(lines: Sequence[str], log: Path | None = None) -> dict[str, Step]:
+    """The steps of a script that came to its end, in a toolstack that started whole."""
     found = [json.loads(line) for line in lines]
     troubles = [record["what"] for record in found if record["type"] == "trouble"]
-    if bool(troubles) != crippled:
-        what = "; ".join(troubles) or "the toolstack is whole, against expectation"
-        raise LabError(f"dom0: {what}", "see the serial log", log)
-    found = [record for record in found if record["type"] != "trouble"]
+    if troubles:
+        raise LabError(f"dom0: {'; '.join(troubles)}", "see the serial log", log)
     kinds = [record["type"] for record in found]
     if kinds[:1] != ["ready"] or kinds[-1:] != ["end"]:
         raise LabError("dom0's script left no whole records", "see the serial log", log)

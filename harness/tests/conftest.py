@@ -17,6 +17,11 @@ sys.path.insert(0, str(HARNESS))
 from tests.fakes import FakeArtifacts, fake_artifacts  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `lab mutants` gives the tests of the toolstack."""
+    parser.addoption("--toolstack", type=Path, help="boot this initramfs for the toolstack's")
+
+
 @pytest.fixture
 def fake_build(tmp_path: Path) -> Callable[[str, str], FakeArtifacts]:
     """A builder of fake artifacts, for cli.main()."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from schedlab import cli, mutants, scenario
-from schedlab.build import Layout, mutant
+from schedlab.build import Layout, mutant, toolstack
 from schedlab.build import xen as xen_recipes
 from schedlab.core.errors import LabError
 from schedlab.mutants import BROKEN, CAUGHT, EQUIVALENT, SURVIVED, Mutant
@@ -105,10 +105,16 @@ def test_mutants_fit() -> None:
     layout = Layout.from_environment()
     tree = xen_recipes.source_tree(layout, "4.17")
     ours = mutants.load_all(cli.MUTANTS, [])
+    toolstack_tests = Path(__file__).with_name("test_toolstack.py").read_text()
     assert sum(bool(one.catch) for one in ours) >= 20
     for one in ours:
         mutant.check(tree, [mutant.Edit(*edit) for edit in one.edits], one.name)
         for test in one.catch:
+            if test.startswith(mutants.TOOLSTACK):
+                name = test.removeprefix(mutants.TOOLSTACK).partition("[")[0]
+                assert f"def {name}(" in toolstack_tests
+                assert [toolstack.part_of(file) for file, _, _ in one.edits]
+                continue
             name = test.rpartition("/")[2].split(":")[0]
             assert name == "unit" or scenario.find(name, cli.SCENARIOS).is_file()
 

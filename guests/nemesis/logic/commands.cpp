@@ -128,12 +128,15 @@ Result<std::vector<Domain>> Commands::find(const Domains& domains, const std::st
 }
 
 /// dom0 serves all others: that it is to wait for budget must be meant.
-Status Commands::may_be_capped(const Domain& master, const Domain& member) {
+Status Commands::may_be_capped(const Domain& master, const Domain& member, const Domains& domains) {
   if (options_.force || (master.id != kDom0Id && member.id != kDom0Id)) return Done{};
   const auto cap = host_.cap(master.id);
   if (cap && *cap == 0) return Done{};
-  if (!cap && cap.error().errnum == EOPNOTSUPP) return Done{};
-  if (!cap) return cap.error();
+  if (!cap) {
+    const int errnum = cap.error().errnum;
+    if (errnum == EOPNOTSUPP) return Done{};
+    return Error{errnum, sentence(errnum, {What::kAdd, master.id, member.id}, domains, host_)};
+  }
   return Error{EPERM, "This would put dom0 under a cap of " + std::to_string(*cap) +
                           " %, and may stall the whole host; if that is meant, use --force."};
 }
@@ -177,7 +180,7 @@ int Commands::add(const std::string& master, const std::vector<std::string>& mem
   if (!found) return refused(found.error());
   const Domain& head = found->front();
   for (auto one = found->begin() + 1; one != found->end(); ++one) {
-    const Status allowed = may_be_capped(head, *one);
+    const Status allowed = may_be_capped(head, *one, *known);
     if (!allowed) return refused(allowed.error());
   }
   if (options_.dry_run) {

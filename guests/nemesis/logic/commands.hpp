@@ -47,7 +47,8 @@ class Commands {
   [[nodiscard]] Result<std::vector<Group>> groups(const Domains& domains);
   [[nodiscard]] Result<std::vector<Domain>> find(const Domains& domains, const std::string& master,
                                                  const std::vector<std::string>& members);
-  [[nodiscard]] Status may_be_capped(const Domain& master, const Domain& member);
+  [[nodiscard]] Status may_be_capped(const Domain& master, const Domain& member,
+                                     const Domains& domains);
   [[nodiscard]] int foresee_add(const Domain& master, const Domain& member);
   [[nodiscard]] Status add_one(const Domain& master, const Domain& member, const Domains& domains);
   [[nodiscard]] int foresee(const Attempt& attempt, const Domains& domains);

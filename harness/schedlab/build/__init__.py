@@ -96,9 +96,9 @@ def _around(
     )
 
 
-def with_toolstack(built: Artifacts, xen: str = "4.17") -> Artifacts:
-    """The same, booting the toolstack's image; always the patched Xen's toolstack."""
-    initramfs = toolstack.image(Layout.from_environment(), xen) / "initramfs"
+def with_toolstack(built: Artifacts, xen: str = "4.17", initramfs: Path | None = None) -> Artifacts:
+    """The same, booting the toolstack's image (or this one): always the patched Xen's toolstack."""
+    initramfs = initramfs or toolstack.image(Layout.from_environment(), xen) / "initramfs"
     return replace(
         built,
         initramfs=initramfs,

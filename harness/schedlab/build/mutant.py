@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Breakages of the series: the hypervisor built from a patched source with a few lines replaced.
+"""Breakages of the series: the hypervisor, or the toolstack, built from a patched source with a few
+lines replaced.
 
 One work tree is kept for all of them, so each compiles what it touches, and is put back afterwards.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schedlab.build import Artifacts
+from schedlab.build import toolstack as toolstack_recipes
 from schedlab.build import xen as xen_recipes
 from schedlab.build.layout import Layout
 from schedlab.build.toolchain import compiler, toolchain
@@ -103,6 +105,34 @@ def hypervisor(
             xen_recipes.compile_hypervisor(layout, found, tree, parts, log, keep_edits=True)
             headers = (tree / "xen/common/sched").glob("scheddom-share.h")
             run(["cp", tree / "xen" / "xen", tree / "xen" / "xen-syms", *headers, folder])
+
+    return layout.store.get("mutant", inputs, make)
+
+
+def toolstack(layout: Layout, xen: str, edits: Sequence[Edit], who: str) -> Path:
+    """The toolstack with edits below tools/; the entry has root/.  Raises LabError.
+
+    The parts that are edited are made again, and no other: an edit may change what a function
+    does, not what another part includes.
+    """
+    whole = toolstack_recipes.toolstack(layout, xen)
+    if not edits:
+        return whole
+    inputs = {
+        "toolstack": whole.name,
+        "edits": json.dumps([[edit.file, edit.old, edit.new] for edit in edits]),
+        "format": "1",
+    }
+    parts = sorted({toolstack_recipes.part_of(edit.file) for edit in edits})
+
+    def make(folder: Path) -> None:
+        with exclusive(layout.work / "lock", "a build"):
+            tree = toolstack_recipes.kept_tree(layout, xen)
+            if not dry_run():
+                check(tree, edits, who)
+                apply(tree, edits)
+            run(["cp", "-a", whole / "root", folder])
+            toolstack_recipes.install(layout, tree, folder / "root", parts)
 
     return layout.store.get("mutant", inputs, make)
 

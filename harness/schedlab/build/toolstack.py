@@ -11,7 +11,7 @@ from __future__ import annotations
 import py_compile
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from schedlab.build import xen as xen_recipes
@@ -21,7 +21,7 @@ from schedlab.build.layout import Layout
 from schedlab.build.toolchain import compiler, compiler_environment, toolchain
 from schedlab.core.command import dry_run, query, run
 from schedlab.core.errors import LabError
-from schedlab.core.store import exclusive, sha256_file
+from schedlab.core.store import exclusive, key_of, sha256_file
 
 PYTHON = Path("/usr/bin/python3.11")
 BUSYBOX = Path("/bin/busybox")
@@ -33,6 +33,9 @@ _LIBGCC = Path("/usr/lib/x86_64-linux-gnu/libgcc_s.so.1")
 _LIBRARIES = (*xen_recipes.LIBRARIES, "hypfs", "light", "util")
 # The C xenstored and its clients: the first of 4.17, the next two of 4.20.
 _PROGRAMS = ("xenstore", "xenstored", "xs-clients", "console", "xl", "helpers", "python")
+_PARTS = (*(f"libs/{name}" for name in _LIBRARIES), *_PROGRAMS)
+# In a tree that was built: the key of what it was built of.
+_STAMP = ".nemesis-built"
 _FOLDERS = (
     "dev proc sys run tmp root usr usr/bin usr/sbin usr/lib usr/lib64 guests etc etc/xen var "
     "usr/lib/python3.11/lib-dynload "
@@ -52,23 +55,47 @@ _LINKS = {
 def toolstack(layout: Layout, xen: str) -> Path:
     """Build it from the patched source; the entry has root/, as `make install` leaves it."""
     found = xen_recipes.source(layout, xen, "patched")
-    log = layout.log(f"toolstack-{xen}")
-    inputs = {
-        "recipe": "1",
-        "sources": xen_recipes.toolstack_sources(found),
-        "toolchain": toolchain(),
-    }
+    inputs = _inputs(found)
 
     def make(folder: Path) -> None:
         with exclusive(layout.work / "lock", "a build"):
-            tree = layout.work / f"toolstack-{xen}"
-            _compile(layout, found, tree, folder / "root", log)
-            run(["rm", "-rf", tree])
+            _compile(layout, found, _tree(layout, xen), folder / "root", inputs)
 
     return layout.store.get("toolstack", inputs, make, title=f"xl, xenstored {xen}")
 
 
-def _compile(layout: Layout, found: xen_recipes.Source, tree: Path, root: Path, log: Path) -> None:
+def kept_tree(layout: Layout, xen: str) -> Path:
+    """The source as it was built, with all objects; the caller has the lock of builds.
+
+    Files may be edited, and compiled by install(); the next who asks gets the source as it was.
+    """
+    found = xen_recipes.source(layout, xen, "patched")
+    tree = _tree(layout, xen)
+    inputs = _inputs(found)
+    stamp = tree / _STAMP
+    if not stamp.is_file() or stamp.read_text() != key_of(inputs):
+        with tempfile.TemporaryDirectory() as folder:
+            _compile(layout, found, tree, Path(folder) / "root", inputs)
+    xen_recipes.check_out(found, tree, layout.log(tree.name))
+    return tree
+
+
+def _inputs(found: xen_recipes.Source) -> dict[str, str]:
+    return {
+        "recipe": "2",
+        "sources": xen_recipes.toolstack_sources(found),
+        "toolchain": toolchain(),
+    }
+
+
+def _tree(layout: Layout, xen: str) -> Path:
+    return layout.work / f"toolstack-{xen}"
+
+
+def _compile(
+    layout: Layout, found: xen_recipes.Source, tree: Path, root: Path, inputs: dict[str, str]
+) -> None:
+    log = layout.log(tree.name)
     run(["rm", "-rf", tree], log=log)
     xen_recipes.git("clone", "-q", "--no-hardlinks", found.repository, tree, log=log)
     if not dry_run():
@@ -83,27 +110,48 @@ def _compile(layout: Layout, found: xen_recipes.Source, tree: Path, root: Path, 
     configure += [*xen_recipes.CONFIGURE_TOOLS, "ac_cv_path_IASL=/usr/bin/iasl"]
     run(configure, cwd=tree, env=environment, log=log, label="configuring Xen's tools")
 
-    make: list[str | Path] = ["make", f"-j{layout.jobs}", f"CC={compiler()}"]
-    make += [f"EXTRA_CFLAGS_XEN_TOOLS=-ffile-prefix-map={tree}=.", f"DESTDIR={root}"]
     # Where .pc files are copied to: not made by whom we call.
     run(["mkdir", "-p", root / "usr/lib/pkgconfig"], log=log)
-    run([*make, "-C", tree / "tools" / "include"], env=environment, log=log, label="Xen's headers")
-    folders = [f"libs/{name}" for name in _LIBRARIES]
-    has = [name for name in _PROGRAMS if (tree / "tools" / name / "Makefile").is_file()]
-    folders += _PROGRAMS if dry_run() else has
-    for name in folders:
+    headers = [*_make(layout, tree, root), "-C", tree / "tools" / "include"]
+    run(headers, env=environment, log=log, label="Xen's headers")
+    has = [name for name in _PARTS if (tree / "tools" / name / "Makefile").is_file()]
+    install(layout, tree, root, _PARTS if dry_run() else has)
+    if not dry_run():
+        (tree / _STAMP).write_text(key_of(inputs))
+
+
+def _make(layout: Layout, tree: Path, root: Path) -> list[str | Path]:
+    # Debian's python3: configure leaves make the name alone, and another may be first in PATH.
+    return [
+        *("make", f"-j{layout.jobs}", f"CC={compiler()}", f"PYTHON={PYTHON}"),
+        *(f"EXTRA_CFLAGS_XEN_TOOLS=-ffile-prefix-map={tree}=.", f"DESTDIR={root}"),
+    ]
+
+
+def install(layout: Layout, tree: Path, root: Path, parts: Sequence[str]) -> None:
+    """Compile what has changed in some of the parts of a tree, and install these parts."""
+    environment = {**xen_recipes.build_environment(), **compiler_environment(layout)}
+    for part in parts:
         for target in ("all", "install"):
             run(
-                [*make, "-C", tree / "tools" / name, target],
+                [*_make(layout, tree, root), "-C", tree / "tools" / part, target],
                 env=environment,
-                log=log,
-                label=f"tools/{name}: make {target}",
+                log=layout.log(tree.name),
+                label=f"tools/{part}: make {target}",
             )
 
 
-def image(layout: Layout, xen: str) -> Path:
-    """Write the archive; the entry has initramfs."""
-    built = toolstack(layout, xen)
+def part_of(file: str) -> str:
+    """The part of the toolstack in whose folder a file of the Xen tree is.  Raises LabError."""
+    for part in _PARTS:
+        if file.startswith(f"tools/{part}/"):
+            return part
+    raise LabError(f"{file} is in no folder of the toolstack", f"they are {', '.join(_PARTS)}")
+
+
+def image(layout: Layout, xen: str, installed: Path | None = None) -> Path:
+    """Write the archive, of the toolstack or of an entry like it; the entry has initramfs."""
+    built = installed or toolstack(layout, xen)
     guests_built = guests(layout, xen)
     ours = layout.root / "images" / "toolstack"
     if dry_run():

@@ -23,5 +23,18 @@ labctl run destroy_m xl destroy m
 labctl run dissolved nemesis --json list
 labctl run recreate_m xl create m.cfg
 labctl run again nemesis --json show m
-for name in m a b; do labctl run "end_$name" xl destroy $name; done
+
+# One that joins has not run yet.
+guest c 'scheduling_domain="m"'
+labctl run create_c xl create -p c.cfg
+labctl run paused nemesis --json show m
+
+# What xl took out, or dissolved, stays so when the master is back.
+labctl run xl_out xl scheddom-remove m b
+reboot m
+labctl run stays_out_xl nemesis --json show m
+labctl run xl_dissolve xl scheddom-destroy m
+reboot m
+labctl run stays_dissolved nemesis --json list
+for name in m a b c; do labctl run "end_$name" xl destroy $name; done
 nothing_left

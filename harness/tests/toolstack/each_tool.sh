@@ -15,6 +15,8 @@ labctl run nemesis_set nemesis set m a 768
 labctl run weighted ./shares 2
 labctl run same_weighted ./same 1
 labctl run python_remove ./group remove 1 2
+labctl run xl_weigh xl scheddom-set m b 512
+labctl run same_weighed ./same 1
 labctl run xl_set xl scheddom-set m b 0
 labctl run same_two ./same 1
 labctl run two ./shares 2
@@ -32,6 +34,7 @@ labctl run python_add_again ./group add 1 3
 labctl run nemesis_destroy nemesis destroy m
 
 labctl run no_such xl scheddom-remove m a
+labctl run no_such_python ./group remove 1 2
 labctl run no_weight xl scheddom-set m a 70000
 labctl run dom0 xl scheddom-add m Domain-0
 labctl run dom0_nemesis nemesis add m Domain-0

@@ -4,7 +4,7 @@
 // domain no more than its target, in xenstore, and waits there until it says that it serves it.
 // What a request costs is cost_ns= on its command line.
 #include "device_model.hpp"
-#include "store.hpp"
+#include "store_pv.hpp"
 
 namespace nemesis {
 
@@ -17,13 +17,6 @@ constexpr std::uint32_t kBlockBytes = disk::kMaxBlockBytes;
 
 platform::Windows windows;
 disk::Store blocks;
-
-/// Virtual = pfn, and all that Xen's builder gave us is mapped.
-xenstore_domain_interface& ring() {
-  const std::uint64_t frame = machine_to_phys_mapping[platform::start_info().store_mfn];
-  // NOLINTNEXTLINE(performance-no-int-to-ptr)
-  return *reinterpret_cast<xenstore_domain_interface*>(frame << platform::kPageShift);
-}
 
 std::uint64_t cost_ns() {
   constexpr std::string_view kKey = "cost_ns=";
@@ -49,7 +42,7 @@ std::uint32_t vcpus_of(Store& store, std::string_view target) {
 
 void run_workload(std::uint32_t vcpu, const GuestParameters& parameters, ReportSlot& slot) {
   Worker worker(vcpu, parameters, slot);
-  Store store(ring(), platform::start_info().store_evtchn);
+  Store store = platform::store();
   const auto domain = static_cast<std::uint32_t>(store.number("target"));
   const Decimal name(domain);
   platform::Target target(domain, vcpus_of(store, name.text()), windows);

@@ -3,8 +3,8 @@
 // Workload "tenant": as "disk", for a toolstack: it reboots, or goes, when it is asked to in
 // xenstore, and says there, once a second, what came of its requests.
 #include "disk_machine.hpp"
+#include "obey.hpp"
 #include "platform_xen.hpp"
-#include "store.hpp"
 
 // clang-format off
 #include <xen/hvm/hvm_op.h>
@@ -61,16 +61,6 @@ void say_that_it_listens() {
   if (result != 0) platform::fail(GuestFailure::kStore, static_cast<std::uint64_t>(result));
 }
 
-/// xenstore is empty there but while something is asked; emptied, it is answered.
-void obey(Store& store) {
-  const std::string_view asked = store.ask(XS_READ, {"control/shutdown", Store::kEnd});
-  if (asked.empty()) return;
-  sched_shutdown_t shutdown{.reason = SHUTDOWN_poweroff};
-  if (asked == "reboot") shutdown.reason = SHUTDOWN_reboot;
-  store.ask(XS_WRITE, {"control/shutdown", Store::kEnd});
-  xen::hypercall<__HYPERVISOR_sched_op>(SCHEDOP_shutdown, xen::address(&shutdown));
-}
-
 void report(Store& store) {
   const DeviceCounts& counts = device_page.counts;
   const Decimal verified(counts.verified);
@@ -88,7 +78,7 @@ void run_workload(std::uint32_t vcpu, const GuestParameters& parameters, ReportS
     for (;;) worker.work();
   }
   Store store(ring(), static_cast<std::uint32_t>(parameter(HVM_PARAM_STORE_EVTCHN)));
-  store.ask(XS_WATCH, {"control/shutdown", Store::kEnd, "shutdown", Store::kEnd});
+  listen(store);
   say_that_it_listens();
 
   Machine machine(worker);
