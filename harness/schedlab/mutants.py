@@ -31,6 +31,7 @@ from schedlab.core.errors import LabError
 from schedlab.matrix import DEFAULT_BASE, DEFAULT_BUILD
 from schedlab.oracle import Verdict
 from schedlab.run import Lab
+from schedlab.scenario import Dims, Scenario
 
 # A mutant may hang: the controller is silent for a boot (a few seconds) at most.
 WATCHDOG_S = 30.0
@@ -231,16 +232,10 @@ class RealJudge:
     def _scenario(self, entry: Path, config: str, test: str, who: str) -> str:
         from schedlab.build import mutant as recipe
 
-        stem, *dimensions = test.rpartition("/")[2].split(":")
-        what = scenario.load(scenario.find(stem, self._scenarios))
-        schedulers = [dimensions[0]] if dimensions else []
-        pcpus = [int(dimensions[1])] if len(dimensions) > 1 else []
-        what = scenario.override(what, schedulers=schedulers, pcpus=pcpus, shift=None)
+        what, cases = cases_of(test, self._scenarios)
         mutated = recipe.boots(self._artifacts(self._xen, "patched", config), entry)
         lab = replace(self._lab, build=lambda variant: mutated)
-        for dims in list(what.matrix("test")) or what.matrix():
-            if (dims.base, dims.build) != (DEFAULT_BASE, DEFAULT_BUILD):
-                continue  # it is the mutant that is booted
+        for dims in cases:
             # Two tests may have a machine in common, and run at once.
             folder = self._folder / who / test.replace("/", "-").replace(":", "-") / dims.name()
             case = run.measure(lab, what, dims, "patched", folder)
@@ -252,6 +247,29 @@ class RealJudge:
                     f"{test} on {dims.name()}: {case.judgement.reason}", "see its records"
                 )
         return ""
+
+
+def cases_of(test: str, scenarios: Path) -> tuple[Scenario, list[Dims]]:
+    """The scenario that a mutant's ``catch`` names, and the cases that are run of it.
+
+    The mutant is booted in each build's place, so it is those of the release's and of its own.
+    LabError where there is none.
+    """
+    config, _, name = test.rpartition("/")
+    stem, *dimensions = name.split(":")
+    what = scenario.load(scenario.find(stem, scenarios))
+    schedulers = [dimensions[0]] if dimensions else []
+    pcpus = [int(dimensions[1])] if len(dimensions) > 1 else []
+    what = scenario.override(what, schedulers=schedulers, pcpus=pcpus, shift=None)
+    builds = (DEFAULT_BUILD, config)
+    cases = [
+        dims
+        for dims in list(what.matrix("test")) or what.matrix()
+        if dims.base == DEFAULT_BASE and dims.build in builds
+    ]
+    if not cases:
+        raise LabError(f"{test} is no case of {stem}", "nothing would be run")
+    return what, cases
 
 
 def main(options: argparse.Namespace, lab: Lab, folder: Path, scenarios: Path) -> int:

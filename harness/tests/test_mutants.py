@@ -119,6 +119,19 @@ def test_mutants_fit() -> None:
             assert name == "unit" or scenario.find(name, cli.SCENARIOS).is_file()
 
 
+def test_catches_are_cases() -> None:
+    """Each test that is to catch a mutant runs something: a mutant cannot survive by no case."""
+    for one in mutants.load_all(cli.MUTANTS, []):
+        for test in one.catch:
+            if test.rpartition("/")[2] == "unit" or test.startswith(mutants.TOOLSTACK):
+                continue
+            what, cases = mutants.cases_of(test, cli.SCENARIOS)
+            assert cases and what.name == test.rpartition("/")[2].split(":")[0]
+    assert mutants.cases_of("flask/permission:credit2:1", cli.SCENARIOS)[1]
+    with pytest.raises(LabError, match="is no case of permission"):
+        mutants.cases_of("permission:credit2:1", cli.SCENARIOS)
+
+
 def test_broken() -> None:
     """One that does not build is neither caught nor a survivor, and the others are tried."""
 
