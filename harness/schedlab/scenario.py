@@ -371,11 +371,17 @@ def looks(dims: Dims) -> dict[str, int]:
     }
 
 
+# Workloads that live by what a toolstack tells them in xenstore, of which a scenario has none.
+FOR_TOOLSTACKS = frozenset({"obedient", "stub_domain", "tenant"})
+
+
 def workloads() -> dict[str, str | None]:
-    """What there is, by name: the one kind of image that it is for, or None where it is for any."""
+    """What there is for a scenario, by name: the one kind of image that it is for, or None where it
+    is for any.
+    """
     found: dict[str, str | None] = {path.stem: None for path in WORKLOADS.glob("*.cpp")}
     found |= {path.stem: path.parent.name for path in WORKLOADS.glob("*/*.cpp")}
-    return dict(sorted(found.items()))
+    return {name: kind for name, kind in sorted(found.items()) if name not in FOR_TOOLSTACKS}
 
 
 def find(name: str, folder: Path) -> Path:

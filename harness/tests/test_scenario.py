@@ -598,6 +598,8 @@ def test_every_errno_is_provoked() -> None:
         workloads |= {domain.workload for domain in what.domains}
     assert wanted <= found
     assert workloads == set(scenario.workloads())
+    images = {path.stem for path in scenario.WORKLOADS.rglob("*.cpp")}
+    assert scenario.FOR_TOOLSTACKS == images - workloads
 
 
 def test_the_matrix_is_wide() -> None:
