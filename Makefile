@@ -175,7 +175,7 @@ harness/lab accept $(or $(3),--tier $(1)) --jobs $(JOBS) --junit $(BUILD)/junit-
     --add-junit $(BUILD)/junit-pytest-$(1).xml || status=$$?; exit $$status
 endef
 
-CTEST_DIR := $(BUILD)/work/ctest
+CTEST_DIR := $(BUILD)/trees/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
 PY_FILES   = harness/lab harness/schedlab $(wildcard harness/tests)
 SH_FILES  := harness/setup harness/schedlab/build/answers.sh .ci/run images/toolstack/init images/toolstack/stub-console harness/tests/toolstack/*.sh
@@ -194,7 +194,7 @@ ctest: configure-ctest ## the unit tests of all C++, by CMake
 configure-ctest: setup
 	@$(PYTHON) -m schedlab.build --xen $(XEN) xen-source >/dev/null
 	@cmake -G Ninja -S . -B $(CTEST_DIR) -DNEMESIS_HOST_TESTS_ONLY=ON \
-	    -DXEN_SOURCE=$(BUILD)/work/xen-$(XEN)-patched \
+	    -DXEN_SOURCE=$(BUILD)/trees/xen-$(XEN)-patched \
 	    -DCMAKE_CXX_COMPILER_LAUNCHER=$(if $(shell command -v ccache),ccache) >$(CTEST_DIR).log 2>&1 || \
 	    { tail -n 20 $(CTEST_DIR).log; exit 2; }
 
@@ -219,9 +219,9 @@ lint-cxx: configure-ctest
 	    --error-exitcode=1 --cppcheck-build-dir=$(CPPCHECK_DIR) $(CXX_FILES)
 	@$(MAKE) -s --no-print-directory -j$(JOBS) $(TIDY_STAMPS)
 
-CPPCHECK_DIR = $(shell mkdir -p $(BUILD)/work/cppcheck && echo $(BUILD)/work/cppcheck)
-TIDY_STAMPS  = $(patsubst %,$(BUILD)/work/tidy/%.ok,$(filter guests/controller/logic/%.cpp guests/nemesis/logic/%.cpp,$(CXX_FILES)))
-$(BUILD)/work/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/*/logic/*.hpp guests/bare_metal/*.hpp)
+CPPCHECK_DIR = $(shell mkdir -p $(BUILD)/trees/cppcheck && echo $(BUILD)/trees/cppcheck)
+TIDY_STAMPS  = $(patsubst %,$(BUILD)/trees/tidy/%.ok,$(filter guests/controller/logic/%.cpp guests/nemesis/logic/%.cpp,$(CXX_FILES)))
+$(BUILD)/trees/tidy/%.ok: % .clang-tidy $(wildcard guests/include/nemesis/* guests/*/logic/*.hpp guests/bare_metal/*.hpp)
 	@mkdir -p $(@D)
 	@clang-tidy --quiet -p $(CTEST_DIR) --warnings-as-errors='*' $< 2>$@.log || { cat $@.log; exit 1; }
 	@touch $@
@@ -234,7 +234,7 @@ format: ## rewrite sources as the formatters want them
 
 .PHONY: clean distclean
 clean: ## remove what is made, except downloads, ccache and build/xen-<base>
-	@$(SAY)rm -rf $(BUILD)/work $(BUILD)/logs $(BUILD)/apt $(BUILD)/mypy
+	@$(SAY)rm -rf $(BUILD)/trees $(BUILD)/logs $(BUILD)/apt $(BUILD)/mypy
 	@$(SAY)find $(BUILD)/store -mindepth 1 -maxdepth 1 -not -name 'fetch-*' -exec rm -rf {} + 2>/dev/null || true
 
 distclean: ## remove the whole build folder, your tree of Xen in it too

@@ -16,7 +16,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -380,18 +380,16 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
     else:
         what = scenario.within(what, options.tier)
     lab = replace(_lab(options, build, options.cold), cache=not options.no_cache)
-    accel, accelerator = _accelerator(options, lab, options.variant)
-    measure: dev.Measure = _measure
-    if accel == qemu.KVM:
-        lab = replace(lab, accel=accel, cold=True, cache=False)
-        measure = _sampled(options.runs)
+    accelerator = _accelerator(options, lab, options.variant)
+    lab = _accelerated(lab, accelerator)
+    measure: dev.Measure = _sampled(options.runs) if lab.accel == qemu.KVM else _measure
     with_stock = options.variant != "stock" and not options.no_reference
     with_stock = with_stock and any(p.show and not p.grouped for p in what.phases)
     started = time.time()
     variants = (options.variant, "stock") if with_stock else (options.variant,)
     for name in sorted({dims.variant(v) for v in variants for dims in what.matrix()}):
         lab.build(name)
-        if accel == qemu.TCG:
+        if lab.accel == qemu.TCG:
             run.calibrate(lab, name, CALIBRATION)
     if dry_run():
         measure(lab, what, options.variant, with_stock, options.out / "RUN", 1)
@@ -419,17 +417,24 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
     return _EXIT[verdict]
 
 
-def _accelerator(options: argparse.Namespace, lab: Lab, variant: str) -> tuple[str, dict[str, str]]:
-    """What is to be used, and what the results say of it."""
+def _accelerated(lab: Lab, accelerator: Mapping[str, str]) -> Lab:
+    """The lab on it; in real time nothing is known from before."""
+    if accelerator["accelerator"] != qemu.KVM:
+        return lab
+    return replace(lab, accel=qemu.KVM, cold=True, cache=False)
+
+
+def _accelerator(options: argparse.Namespace, lab: Lab, variant: str) -> dict[str, str]:
+    """What is to be used, as the results say it."""
     wanted = kvm.wants(options.accel)
     if wanted == qemu.TCG or dry_run():
-        return qemu.TCG, {"accelerator": qemu.TCG}
+        return {"accelerator": qemu.TCG}
     probed = kvm.probe(kvm.booter(lab, variant))
     used = qemu.KVM if probed.usable else qemu.TCG
     going = "" if probed.usable else "; going on with TCG, in virtual time"
     print(f"lab: kvm: {probed.found}{going}", file=sys.stderr, flush=True)
     said = {"accelerator": used, "kvm_probe": probed.found}
-    return used, {**said, "time": "real"} if probed.usable else said
+    return {**said, "time": "real"} if probed.usable else said
 
 
 def _probe(options: argparse.Namespace, build: Builder) -> int:
@@ -534,10 +539,8 @@ def _compare(options: argparse.Namespace, build: Builder) -> int:
 
 def _bench(options: argparse.Namespace, build: Builder) -> int:
     plain, lab = _lab(options, build, cold=False), _with_bench(options, build)
-    accel, accelerator = _accelerator(options, plain, "patched")
-    if accel == qemu.KVM:
-        lab = replace(lab, accel=accel, cold=True, cache=False)
-    return bench.main(options, lab, plain, accelerator)
+    accelerator = _accelerator(options, plain, "patched")
+    return bench.main(options, _accelerated(lab, accelerator), plain, accelerator)
 
 
 def _headline(options: argparse.Namespace, build: Builder) -> int:
@@ -611,7 +614,7 @@ def _shell(options: argparse.Namespace, build: Builder) -> int:
     source, _, config = options.variant.partition("-")
     built = with_toolstack(artifacts(options.xen, source, config or "release"), options.xen)
     machine = toolstack.machine(options.scheduler, options.pcpus)
-    return toolstack.shell(built, machine, build_folder() / "work" / "shell")
+    return toolstack.shell(built, machine, build_folder() / "trees" / "shell")
 
 
 def _list(options: argparse.Namespace, build: Builder) -> int:

@@ -6,10 +6,10 @@ A mutant is one file in ``hypervisor/mutants``: ``why`` (the clause it breaks), 
 order until one goes red), or ``equivalent`` (the proof that nothing that is promised changes).
 
 A test is ``unit`` (the series' arithmetic in user space) or ``scenario[:scheduler[:pcpus]]``, and
-``debug/…`` on a hypervisor with assertions; or ``toolstack:test`` of tests/test_toolstack.py, where
-all edits are below tools/, and the toolstack is built with them.  Scenarios start cold, so what
-they find is the same on every machine.  Every test named must be green on the series as it is, or
-nothing is concluded.
+``debug/…`` or ``flask/…`` on a hypervisor built so; or ``toolstack:test`` of
+tests/test_toolstack.py, where all edits are below tools/, and the toolstack is built with them.
+Scenarios start cold, so what they find is the same on every machine.  Every test named must be
+green on the series as it is, or nothing is concluded.
 """
 
 from __future__ import annotations
@@ -262,11 +262,11 @@ def cases_of(test: str, scenarios: Path) -> tuple[Scenario, list[Dims]]:
     pcpus = [int(dimensions[1])] if len(dimensions) > 1 else []
     what = scenario.override(what, schedulers=schedulers, pcpus=pcpus, shift=None)
     builds = (DEFAULT_BUILD, config)
-    cases = [
-        dims
-        for dims in list(what.matrix("test")) or what.matrix()
-        if dims.base == DEFAULT_BASE and dims.build in builds
-    ]
+
+    def those_of(matrix: Iterable[Dims]) -> list[Dims]:
+        return [dims for dims in matrix if dims.base == DEFAULT_BASE and dims.build in builds]
+
+    cases = those_of(what.matrix("test")) or those_of(what.matrix())
     if not cases:
         raise LabError(f"{test} is no case of {stem}", "nothing would be run")
     return what, cases

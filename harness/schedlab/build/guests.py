@@ -38,8 +38,8 @@ def guests(layout: Layout, xen: str, found: xen_recipes.Source | None = None) ->
     }
 
     def make(folder: Path) -> None:
-        with exclusive(layout.work / "lock", "a build"):
-            compile_guests(layout, tools, layout.work / f"guests-{xen}", folder, log)
+        with exclusive(layout.trees / "lock", "a build"):
+            compile_guests(layout, tools, layout.trees / f"guests-{xen}", folder, log)
 
     return layout.store.get("guests", inputs, make, title="guests and controller")
 

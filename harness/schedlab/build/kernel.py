@@ -32,8 +32,8 @@ def kernel(layout: Layout) -> Path:
     }
 
     def make(folder: Path) -> None:
-        with exclusive(layout.work / "lock", "a build"):
-            work = layout.work / "kernel"
+        with exclusive(layout.trees / "lock", "a build"):
+            work = layout.trees / "kernel"
             try:
                 compile_kernel(layout, fetched.files[0], fragment, work, log)
                 run(["strip", "-s", "-o", folder / "vmlinux", work / "obj" / "vmlinux"], log=log)

@@ -46,9 +46,9 @@ class Layout:
         return Store(self.build / "store")
 
     @property
-    def work(self) -> Path:
+    def trees(self) -> Path:
         """Folders that builds are done in: kept for incremental builds, never results."""
-        return self.build / "work"
+        return self.build / "trees"
 
     def log(self, step: str) -> Path:
         return self.build / "logs" / f"{step}.log"

@@ -91,12 +91,12 @@ def hypervisor(
         *([] if variant == "patched" else [variant]),
         *([] if config == "release" else [config]),
     ]
-    tree = layout.work / "-".join(words)
+    tree = layout.trees / "-".join(words)
     log = layout.log(f"mutant-{who}")
 
     def make(folder: Path) -> None:
-        tree_lock = exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}")
-        with exclusive(layout.work / "lock", "a build"), tree_lock:
+        tree_lock = exclusive(layout.trees / f"{tree.name}.lock", f"a build of {tree.name}")
+        with exclusive(layout.trees / "lock", "a build"), tree_lock:
             # check_out() undoes the edits of the one before.
             xen_recipes.check_out(found, tree, log)
             if not dry_run():
@@ -126,7 +126,7 @@ def toolstack(layout: Layout, xen: str, edits: Sequence[Edit], who: str) -> Path
     parts = sorted({toolstack_recipes.part_of(edit.file) for edit in edits})
 
     def make(folder: Path) -> None:
-        with exclusive(layout.work / "lock", "a build"):
+        with exclusive(layout.trees / "lock", "a build"):
             tree = toolstack_recipes.kept_tree(layout, xen)
             if not dry_run():
                 check(tree, edits, who)

@@ -33,14 +33,14 @@ def commit_of(layout: Layout, revision: str) -> str:
 
 def series(layout: Layout, xen: str, commit: str) -> Layout:
     """The layout with that commit's hypervisor/<base>; taken out of git once."""
-    root = layout.work / "series" / commit
+    root = layout.trees / "series" / commit
     made = root / "hypervisor" / xen
     if not made.is_dir():
-        with exclusive(layout.work / "series.lock", f"the series of {commit[:12]}"):
+        with exclusive(layout.trees / "series.lock", f"the series of {commit[:12]}"):
             # It only looks, so under DRY=1 it is done, too.
-            layout.work.mkdir(parents=True, exist_ok=True)
-            archive = layout.work / f"series-{commit}-{xen}.tar"
-            unpacked = layout.work / f".series-{commit}-{xen}"
+            layout.trees.mkdir(parents=True, exist_ok=True)
+            archive = layout.trees / f"series-{commit}-{xen}.tar"
+            unpacked = layout.trees / f".series-{commit}-{xen}"
             shutil.rmtree(unpacked, ignore_errors=True)
             try:
                 what = f"hypervisor/{xen}"

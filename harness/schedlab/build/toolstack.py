@@ -58,7 +58,7 @@ def toolstack(layout: Layout, xen: str) -> Path:
     inputs = _inputs(found)
 
     def make(folder: Path) -> None:
-        with exclusive(layout.work / "lock", "a build"):
+        with exclusive(layout.trees / "lock", "a build"):
             _compile(layout, found, _tree(layout, xen), folder / "root", inputs)
 
     return layout.store.get("toolstack", inputs, make, title=f"xl, xenstored {xen}")
@@ -89,7 +89,7 @@ def _inputs(found: xen_recipes.Source) -> dict[str, str]:
 
 
 def _tree(layout: Layout, xen: str) -> Path:
-    return layout.work / f"toolstack-{xen}"
+    return layout.trees / f"toolstack-{xen}"
 
 
 def _compile(

@@ -25,7 +25,7 @@ def snapshot(layout: Layout, base: str, tree: Path | None = None) -> xen.Source:
         raise LabError(f"{tree} is not there", "`make xen-tree` makes it")
     kept = xen.work_tree(layout, base, EDITED)
     log = layout.log(f"xen-{base}-{EDITED}-snapshot")
-    with exclusive(layout.work / f"{kept.name}-snapshot.lock", ""):
+    with exclusive(layout.trees / f"{kept.name}-snapshot.lock", ""):
         if not (kept / ".git").is_dir():
             xen.git("init", "-q", "-b", "work", kept, log=log)
             xen.git("config", "gc.auto", "0", cwd=kept, log=log)

@@ -237,14 +237,14 @@ def check_out(source_: Source, tree: Path, log: Path) -> None:
 
 def work_tree(layout: Layout, xen: str, variant: str) -> Path:
     """Where a hypervisor is built, and where the unit tests find the scheduler's source."""
-    return layout.work / f"xen-{xen}-{variant}"
+    return layout.trees / f"xen-{xen}-{variant}"
 
 
 def source_tree(layout: Layout, xen: str, variant: str = "patched") -> Path:
     """A checked-out source, for those who only read it."""
     found = source(layout, xen, variant)
     tree = work_tree(layout, xen, variant)
-    with exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}"):
+    with exclusive(layout.trees / f"{tree.name}.lock", f"a build of {tree.name}"):
         check_out(found, tree, layout.log(f"xen-{xen}-{variant}"))
     return tree
 
@@ -306,8 +306,8 @@ def hypervisor_of(
 
     def make(folder: Path) -> None:
         tree = work_tree(layout, xen, name if config == "release" else f"{name}-{config}")
-        tree_lock = exclusive(layout.work / f"{tree.name}.lock", f"a build of {tree.name}")
-        with exclusive(layout.work / "lock", "a build"), tree_lock:
+        tree_lock = exclusive(layout.trees / f"{tree.name}.lock", f"a build of {tree.name}")
+        with exclusive(layout.trees / "lock", "a build"), tree_lock:
             compile_hypervisor(layout, found, tree, parts, log, often=often)
             for file in ("xen", "xen-syms", ".config"):
                 run(["cp", tree / "xen" / file, folder / file.replace(".config", "config")])
@@ -344,7 +344,7 @@ def compile_hypervisor(
     environment = {**build_environment(), **compiler_environment(layout)}
     cc = compiler()
     if often:
-        answers = layout.work / f"answers-{hashlib.sha256(toolchain().encode()).hexdigest()[:16]}"
+        answers = layout.trees / f"answers-{hashlib.sha256(toolchain().encode()).hexdigest()[:16]}"
         run(["mkdir", "-p", answers])
         environment |= {"ANSWERS": str(answers), "COMPILER": cc}
         cc = str(Path(__file__).with_name("answers.sh"))
@@ -403,8 +403,8 @@ def tools(layout: Layout, xen: str, found: Source | None = None) -> Path:
     inputs = {"recipe": "4", "sources": sources, "toolchain": toolchain()}
 
     def make(folder: Path) -> None:
-        with exclusive(layout.work / "lock", "a build"):
-            tree = layout.work / f"tools-{xen}"
+        with exclusive(layout.trees / "lock", "a build"):
+            tree = layout.trees / f"tools-{xen}"
             compile_tools(layout, of, tree, log)
             collect_tools(tree, folder)
             run(["rm", "-rf", tree])
