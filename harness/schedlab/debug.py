@@ -27,6 +27,7 @@ from pathlib import Path
 from schedlab import alarm, checkpoint, panic, qemu, records, run, scenario
 from schedlab.core.command import dry_run, query
 from schedlab.core.errors import LabError
+from schedlab.core.store import exclusive
 from schedlab.gdb import Debugger
 from schedlab.qemu import Artifacts, Monitor, Process, Watcher
 from schedlab.run import Lab
@@ -238,7 +239,10 @@ def main(
     made = checkpoint.get(lab.store, machine, artifacts, lab.logs, lab.watchdog_s, lab.cancel)
     images = what.images(dims.kind)
     where = folder / f"{what.name}-{dims.name()}-{options.variant}"
-    with tempfile.TemporaryDirectory(prefix="nemesis-") as short:
+    with (
+        tempfile.TemporaryDirectory(prefix="nemesis-") as short,
+        exclusive(where.with_name(f"{where.name}.lock"), f"a session in {where.name}"),
+    ):
         sockets = Path(short)
         command = qemu.command(
             machine,

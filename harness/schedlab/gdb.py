@@ -11,7 +11,7 @@ import re
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -68,7 +68,9 @@ class Debugger:
     def stopped(self) -> bool:
         """Whether it stands again; ``stop`` then says why."""
         if self.stop is None:
-            self.stop = self._packet()
+            packet = self._packet()
+            # W and X: QEMU ends, and its exit status says more.
+            self.stop = None if packet is not None and packet[:1] in ("W", "X") else packet
         return self.stop is not None
 
     def stopped_cpu(self) -> int:
@@ -147,5 +149,6 @@ class Debugger:
         if first < 0 or last < first or len(self._read) < last + 3:
             return None
         body, self._read = self._read[first + 1 : last], self._read[last + 3 :]
-        self._socket.sendall(b"+")
+        with suppress(ConnectionError):
+            self._socket.sendall(b"+")
         return body.decode(errors="replace")

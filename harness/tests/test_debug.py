@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from schedlab import alarm, cli, debug
 from schedlab.core.errors import LabError
 from schedlab.debug import Stop
 from schedlab.gdb import Debugger
+from schedlab.qemu import Process
 from tests.fakes import FakeArtifacts, fake_artifacts
 
 NMI, EXIT = 0xFFFF82D040201EA0, 0xFFFF82D040201730
@@ -154,3 +157,17 @@ def test_one_never_comes() -> None:
     machine.go()
     with pytest.raises(LabError, match="not all 2 pCPUs"):
         alarm.gather(machine, SYMBOLS, 2, lambda: None)
+
+
+def test_its_end_is_no_stop(tmp_path: Path) -> None:
+    """QEMU says that it exits, and closes at once: the machine has not stopped anywhere."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "gdb"))
+        server.listen()
+        with Debugger(tmp_path / "gdb", cast(Process, None)) as debugger:
+            client, _ = server.accept()
+            debugger.go()
+            client.recv(16)
+            client.sendall(b"$W00#b7")
+            client.close()
+            assert not debugger.stopped() and not debugger.stopped()
