@@ -193,6 +193,7 @@ ctest: configure-ctest ## the unit tests of all C++, by CMake
 # The scheduler's arithmetic is tested in the patched source itself.
 configure-ctest: setup
 	@$(PYTHON) -m schedlab.build --xen $(XEN) xen-source >/dev/null
+	@grep -qsx 'CMAKE_CACHEFILE_DIR:INTERNAL=$(CTEST_DIR)' $(CTEST_DIR)/CMakeCache.txt || rm -rf $(CTEST_DIR) # moved
 	@cmake -G Ninja -S . -B $(CTEST_DIR) -DNEMESIS_HOST_TESTS_ONLY=ON \
 	    -DXEN_SOURCE=$(BUILD)/trees/xen-$(XEN)-patched \
 	    -DCMAKE_CXX_COMPILER_LAUNCHER=$(if $(shell command -v ccache),ccache) >$(CTEST_DIR).log 2>&1 || \

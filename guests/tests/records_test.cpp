@@ -29,7 +29,7 @@ TEST_F(Records, Hello) {
                  .total_kib = 1048576});
   EXPECT_EQ(
       sink.text,
-      R"({"r":"hello","format":1,"xen_version":"4.17.5","xen_build":"ab12","scheduler":"credit2","pcpus":4,)"
+      R"({"r":"hello","format":2,"xen_version":"4.17.5","xen_build":"ab12","scheduler":"credit2","pcpus":4,)"
       R"("cpu_khz":1000000,"total_kib":1048576})"
       "\n");
 }
@@ -102,6 +102,7 @@ TEST_F(Records, Sample) {
   sample.index = 1;
   sample.label = "alone/0";
   sample.t_ns = 10;
+  sample.due_ns = 9;
   sample.span_ns = 2;
   DomainSample dom0{
       .name = "dom0", .usage = {.id = 0, .cpu_ns = 99, .state = "running"}, .guest = {}};
@@ -142,7 +143,7 @@ TEST_F(Records, Sample) {
   records.sample(sample);
   EXPECT_EQ(
       sink.text,
-      R"({"r":"sample","i":1,"label":"alone/0","t_ns":10,"span_ns":2,"domains":[)"
+      R"({"r":"sample","i":1,"label":"alone/0","due_ns":9,"t_ns":10,"span_ns":2,"domains":[)"
       R"({"name":"dom0","domid":0,"cpu_ns":99,"state":"running","guest":[]},)"
       R"({"name":"a","domid":1,"cpu_ns":7,"state":"crashed","guest_failure":3,"guest":[)"
       R"({"work":1,"clock_ns":2,"ran_ns":3,"slices":4,"gap_ns":5,"longest_gap_ns":6,)"
@@ -166,7 +167,10 @@ TEST_F(Records, DeviceOfASample) {
   add(device.latency, 5000);
   add(device.clock_latency, 0);
   Sample sample;
-  sample.domains = {{.name = "a", .usage = {}, .guest = {}, .device = device}};
+  sample.domains = {{.name = "a",
+                     .usage = {},
+                     .guest = {},
+                     .device = std::make_shared<const DevicePage>(device)}};
   records.sample(sample);
   EXPECT_NE(
       sink.text.find(

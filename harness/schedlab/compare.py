@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from schedlab import stats
+from schedlab import matrix, stats
 
 FORMAT = 1
 # Chance may not be the reason with more than this probability.
@@ -296,16 +296,18 @@ def table(rows: Iterable[Row], names: tuple[str, str] = ("A", "B")) -> str:
 
 # As Dims.name(): what is usual is not said.
 _USUAL = {
-    **{"topology": "cores", "shift": "5", "seed": "1", "kind": "pv"},
+    **{"topology": "cores", "seed": "1", "kind": "pv"},
     **{"base": "4.17", "build": "release"},
 }
 
 
 def short(dims: Iterable[tuple[str, str]]) -> str:
     """Dimensions in a few words."""
+    known = dict(dims)
+    usual = {**_USUAL, "shift": str(matrix.usual_shift(int(known.get("pcpus", 1))))}
     shown = []
-    for name, value in dims:
-        if _USUAL.get(name) == value:
+    for name, value in known.items():
+        if usual.get(name) == value:
             continue
         shown.append({"scheduler": value, "pcpus": f"{value}p"}.get(name, f"{name} {value}"))
     return " ".join(shown)

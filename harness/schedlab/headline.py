@@ -75,9 +75,11 @@ def row(study: str, case: Case) -> dict[str, Any]:
 def _waits(case: Case, trace: timeline.Timeline) -> dict[str, list[float]]:
     """By phase: us from each of the stub's wake-ups to its running."""
     stub = next(c.domid for c in case.records.created if c.name == "stub")
+    samples = case.records.samples
+    edges = {p.name: (samples[p.labels[0]], samples[p.labels[-1]]) for p in case.scenario.phases}
     return {
-        phase.name: timeline.delays(trace.slices, stub, phase.settled_ns, phase.end_ns)
-        for phase in case.scenario.phases
+        name: timeline.delays(trace.slices, stub, one.t_ns, two.t_ns)
+        for name, (one, two) in edges.items()
     }
 
 

@@ -73,7 +73,7 @@ XEN_ARGS = (
     "bootscrub=0 clocksource=tsc tsc=stable:socket spec-ctrl=no xpti=no "
     "dom0_mem={dom0_mib}M,max:{dom0_mib}M dom0_max_vcpus=1"
 )
-KERNEL_ARGS = "console=hvc0 quiet swiotlb=512 acpi=off pci=off"
+KERNEL_ARGS = "console=hvc0 quiet swiotlb=512 acpi=off pci=off tsc=reliable"
 
 # What the serial log says when there is no use in waiting.
 _FATAL = re.compile(

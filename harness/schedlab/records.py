@@ -165,10 +165,13 @@ class GroupUse:
 
 @dataclass(frozen=True)
 class Sample:
-    """All domains at one instant between ``t_ns`` and ``t_ns + span_ns``."""
+    """All domains at one instant between ``t_ns`` and ``t_ns + span_ns``; it was due at ``due_ns``,
+    when the operations before it had settled.
+    """
 
     index: int
     label: str
+    due_ns: int
     t_ns: int
     span_ns: int
     domains: Mapping[str, DomainUse]
@@ -388,9 +391,10 @@ def parse(lines: Iterable[str]) -> Records:
 
 
 def _sample(f: _Fields) -> Sample:
-    index, label, t_ns, span_ns = (
+    index, label, due_ns, t_ns, span_ns = (
         f.integer("i"),
         f.text("label"),
+        f.integer("due_ns"),
         f.integer("t_ns"),
         f.integer("span_ns"),
     )
@@ -407,7 +411,8 @@ def _sample(f: _Fields) -> Sample:
         )
         d.done()
         domains[use.name] = use
-    return Sample(index, label, t_ns, span_ns, domains, tuple(_group(g) for g in f.items("groups")))
+    groups = tuple(_group(g) for g in f.items("groups"))
+    return Sample(index, label, due_ns, t_ns, span_ns, domains, groups)
 
 
 def _guest(f: _Fields) -> Guest:

@@ -302,6 +302,11 @@ class Scenario:
         return tuple(sorted({domain.image(kind) for domain in self.domains}))
 
     @property
+    def vcpus(self) -> int:
+        """Of all its domains, together."""
+        return sum(domain.vcpus for domain in self.domains)
+
+    @property
     def length_ns(self) -> int:
         """Virtual time from t0 to the end."""
         return self.phases[-1].end_ns
@@ -342,7 +347,7 @@ class Scenario:
                     "cap_percent": d.cap_percent,
                     "weight": d.weight,
                     "affinity": None if d.affinity is None else list(d.affinity),
-                    "guest": {**looks(dims), **d.parameters},
+                    "guest": {**looks(dims, self.vcpus), **d.parameters},
                     "peer": d.peer,
                     "label": d.label,
                     **({} if d.stub_of is None else {"stub_of": d.stub_of}),
@@ -359,14 +364,16 @@ class Scenario:
         return json.dumps(body, separators=(",", ":"), allow_nan=False) + "\n"
 
 
-def looks(dims: Dims) -> dict[str, int]:
+def looks(dims: Dims, vcpus: int) -> dict[str, int]:
     """How often a guest looks at its clock, and which step of it is a preemption, by default.
 
-    A chunk takes 25 us whatever the shift, where its pCPU alone is busy.  Where all are, each has a
-    turn of CHUNK_TURN_NS while the others wait.
+    A chunk takes 25 us whatever the shift, where its pCPU alone is busy.  Where others are, each has
+    a turn of CHUNK_TURN_NS while the others wait: as many as there are pCPUs, or ``vcpus`` of all
+    guests and dom0's.
     """
+    turns = min(dims.pcpus, vcpus + 1)
     return {
-        "gap_threshold_ns": CHUNK_TURN_NS * dims.pcpus + CHUNK_TURN_NS // 2,
+        "gap_threshold_ns": CHUNK_TURN_NS * turns + CHUNK_TURN_NS // 2,
         "chunk_iterations": max(1, (60 << 5) >> dims.shift),
     }
 
@@ -889,7 +896,7 @@ class _Compiler:
         if workload == DRIVER:
             told["malformed_every"] = given.get("malformed", 0)
         for shift, pcpus in itertools.product(sorted(self._shifts), sorted(self._pcpus)):
-            sight = {**looks(Dims("", pcpus, "", shift, 1)), **told}
+            sight = {**looks(Dims("", pcpus, "", shift, 1), 1), **told}
             chunk_ns = sight["chunk_iterations"] * CHUNK_INSTRUCTIONS * (1 << shift)
             if chunk_ns >= sight["gap_threshold_ns"]:
                 raise self._source.error(

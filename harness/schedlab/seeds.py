@@ -50,7 +50,7 @@ def sown(scenario: Scenario, dims: Dims) -> Scenario:
     for phase in scenario.phases:
         start_ns = phases[-1].end_ns if phases else 0
         phases.append(_phase(phase, seed, start_ns))
-    domains = tuple(_domain(domain, dims) for domain in scenario.domains)
+    domains = tuple(_domain(d, dims, scenario.vcpus) for d in scenario.domains)
     return replace(scenario, phases=tuple(phases), domains=domains)
 
 
@@ -85,13 +85,13 @@ def _apart(steps: Sequence[Step], seed: int, name: str) -> list[Step]:
     return found
 
 
-def _domain(domain: Domain, dims: Dims) -> Domain:
+def _domain(domain: Domain, dims: Dims, vcpus: int) -> Domain:
     from schedlab.scenario import looks
 
     def one(what: str) -> float:
         return draw(dims.seed, domain.name, what)
 
-    told = {**looks(dims), **domain.parameters}
+    told = {**looks(dims, vcpus), **domain.parameters}
     period_ns, run_ns = told.get("period_ns", 0), told.get("run_ns", 0)
     told["chunk_iterations"] = max(
         1, int(told["chunk_iterations"] * (CHUNK_LEAST + (1 - CHUNK_LEAST) * one("chunk")))

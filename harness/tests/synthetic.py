@@ -76,7 +76,7 @@ def records(scenario: Json) -> list[Json]:
             del master_of[step["member"]]
         elif op == "cap":
             caps[step["domain"]] = step["cap_percent"]
-        done = {"r": "op", "i": i, "op": op, "t_ns": now, "done_ns": now + 1000, "errno": 0}
+        done = {"r": "op", "i": i, "op": op, "t_ns": now, "done_ns": now, "errno": 0}
         out.append(done)
     out.append({"r": "end", "errors": 0})
     return out
@@ -123,6 +123,7 @@ def _sample(
         "r": "sample",
         "i": i,
         "label": step["label"],
+        "due_ns": step["t_ns"],
         "t_ns": step["t_ns"],
         "span_ns": 0,
         "domains": uses,

@@ -285,7 +285,7 @@ def use(cpu_ns: int | None) -> DomainUse:
 
 def at(t_ns: int, domains: dict[str, DomainUse]) -> Sample:
     """A sample."""
-    return Sample(0, "x", t_ns, 0, domains, ())
+    return Sample(0, "x", t_ns, t_ns, 0, domains, ())
 
 
 @pytest.mark.parametrize(
@@ -452,8 +452,9 @@ def test_early_and_late_samples() -> None:
 
 
 def test_operation_at_the_edge() -> None:
-    """One that is done as the first window begins is in time."""
+    """One that is done the time to settle before the first window is in time."""
     joined = next(phase for phase in TEN.phases if phase.name == "joined")
+    due_ns = joined.settled_ns - joined.settle_ns
 
     def until(ns: int) -> Any:
         def distort(raw: Raw) -> None:
@@ -461,8 +462,8 @@ def test_operation_at_the_edge() -> None:
 
         return distort
 
-    assert judged(until(joined.settled_ns)).verdict == Verdict.PASS
-    assert judged(until(joined.settled_ns + 1)).verdict == Verdict.ERROR
+    assert judged(until(due_ns)).verdict == Verdict.PASS
+    assert judged(until(due_ns + 1)).verdict == Verdict.ERROR
 
 
 def test_plausible_bound() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from schedlab.build import series, xen
+from schedlab.build.guests import configured_elsewhere
 from schedlab.build.kconfig import check_fragment, parse
 from schedlab.build.layout import Layout
 from schedlab.core.errors import LabError
@@ -31,6 +32,24 @@ def test_a_dropped_option_is_an_error(tmp_path: Path) -> None:
     config.write_text("CONFIG_A=y\n")
     with pytest.raises(LabError, match=r"f.config: Kconfig did not take CONFIG_B=y \(is n\)$"):
         check_fragment(fragment, config)
+
+
+def test_a_build_folder_that_was_moved(tmp_path: Path) -> None:
+    """CMake refuses the cache of another folder: it is noticed, and made anew."""
+    source, before, after = tmp_path / "source", tmp_path / "before", tmp_path / "after"
+    source.mkdir()
+    (source / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.25)\nproject(p NONE)\n"
+    )
+    configure = ["cmake", "-S", str(source), "-B"]
+    assert not configured_elsewhere(before)
+    subprocess.run([*configure, str(before)], check=True, capture_output=True)
+    assert not configured_elsewhere(before)
+    before.rename(after)
+    assert configured_elsewhere(after)
+    assert subprocess.run([*configure, str(after)], capture_output=True, check=False).returncode
+    subprocess.run([*configure, str(after), "--fresh"], check=True, capture_output=True)
+    assert not configured_elsewhere(after)
 
 
 # --- a Xen of two files, and a series of two patches ---

@@ -13,7 +13,11 @@ from tests import synthetic
 HELLO = json.dumps(synthetic.HELLO)
 END = '{"r":"end","errors":0}'
 USE = '{"name":"a","domid":1,"cpu_ns":5,"state":"running","guest":[]}'
-SAMPLE = '{"r":"sample","i":0,"label":"x","t_ns":1,"span_ns":0,"domains":[' + USE + '],"groups":[]}'
+SAMPLE = (
+    '{"r":"sample","i":0,"label":"x","due_ns":1,"t_ns":1,"span_ns":0,"domains":['
+    + USE
+    + '],"groups":[]}'
+)
 
 BAD = [
     (["{"], "record 1: not JSON"),

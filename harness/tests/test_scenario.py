@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from schedlab import scenario, seeds
+from schedlab import matrix, scenario, seeds
 from schedlab.scenario import Dims, ScenarioError, State
 
 GOOD = """\
@@ -459,6 +459,27 @@ def test_union_of_matrices() -> None:
 def test_variant(build: str, base: str, asked: str, variant: str) -> None:
     """Which hypervisor a cell asks for."""
     assert Dims("credit", 1, "cores", 5, 1, base=base, build=build).variant(asked) == variant
+
+
+@pytest.mark.parametrize(
+    ("pcpus", "shift", "name"),
+    [
+        (1, 5, "credit-1p"),
+        (4, 5, "credit-4p"),
+        (5, 3, "credit-5p"),
+        (8, 3, "credit-8p"),
+        (8, 5, "credit-8p-shift5"),
+        (16, 2, "credit-16p"),
+    ],
+)
+def test_usual_shift(pcpus: int, shift: int, name: str) -> None:
+    """More pCPUs have more instructions to share; the usual shift is not in a case's name."""
+    assert Dims("credit", pcpus, "cores", shift, 1).name() == name
+    matrices: list[dict[str, Any]] = [{"scheduler": ["credit"], "pcpus": [pcpus]}]
+    (cell,) = matrix.cells(matrices, {})
+    assert cell.dims.shift == matrix.usual_shift(pcpus)
+    (cell,) = matrix.cells([{**matrices[0], "shift": [shift]}], {})
+    assert (cell.dims.shift, cell.dims.name()) == (shift, name)
 
 
 SOWN = """\

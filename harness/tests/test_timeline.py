@@ -82,6 +82,7 @@ def a_run(used_ns: int = 2 * MS, usage_ns: int = 4 * MS) -> records.Records:
             **{"usage_ns": usage_ns * part, **counts, "domains": parts},
         }
         sample = {"r": "sample", "i": k, "label": f"joined/{k}", "t_ns": t_ns, "span_ns": 1000}
+        sample["due_ns"] = t_ns
         lines.append({**sample, "domains": uses, "groups": [group]})
     parsed = records.parse(json.dumps(line) for line in lines)
     return replace(parsed, trace=Trace(CLOCKS, {0: shared()}))

@@ -153,8 +153,13 @@ void RecordWriter::op(const OpOutcome& op) {
 }
 
 void RecordWriter::sample(const Sample& sample) {
-  Json json = {{"r", "sample"},          {"i", sample.index},         {"label", sample.label},
-               {"t_ns", sample.t_ns},    {"span_ns", sample.span_ns}, {"domains", Json::array()},
+  Json json = {{"r", "sample"},
+               {"i", sample.index},
+               {"label", sample.label},
+               {"due_ns", sample.due_ns},
+               {"t_ns", sample.t_ns},
+               {"span_ns", sample.span_ns},
+               {"domains", Json::array()},
                {"groups", Json::array()}};
   for (const DomainSample& entry : sample.domains) json["domains"].push_back(to_json(entry));
   for (const GroupSample& entry : sample.groups) json["groups"].push_back(to_json(entry));

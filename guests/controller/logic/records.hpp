@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,7 +16,7 @@
 
 namespace nemesis {
 
-inline constexpr int kRecordFormat = 1;
+inline constexpr int kRecordFormat = 2;
 
 /// Where lines go.
 class LineSink {
@@ -34,8 +35,9 @@ struct DomainSample {
   DomainUsage usage;
   bool gone = false;  ///< Xen knows it no longer: usage means nothing
   GuestFailure failure = GuestFailure::kNone;
-  std::vector<GuestReport> guest;                   ///< a vCPU each
-  std::optional<DevicePage> device = std::nullopt;  ///< of one that has, or is, a device
+  std::vector<GuestReport> guest;  ///< a vCPU each
+  /// Of one that has, or is, a device.  Not inline: it is a page, and most domains have none.
+  std::shared_ptr<const DevicePage> device = nullptr;
 };
 
 struct GroupSample {
@@ -47,6 +49,7 @@ struct GroupSample {
 struct Sample {
   std::size_t index = 0;
   std::string label;
+  std::uint64_t due_ns = 0;   ///< when it was to be taken, from t0
   std::uint64_t t_ns = 0;     ///< just before the hypercall, from t0
   std::uint64_t span_ns = 0;  ///< the hypercall's duration
   std::vector<DomainSample> domains;

@@ -49,9 +49,9 @@ class Runner {
 
   using Observation = std::variant<OpOutcome, Sample, Error>;
 
-  void do_op(std::size_t index, const TimelineOp& op);
+  void do_op(std::size_t index, const TimelineOp& op, std::uint64_t due_ns);
   [[nodiscard]] Status apply(const TimelineOp& op);
-  void take_sample(std::size_t index, const std::string& label);
+  void take_sample(std::size_t index, const std::string& label, std::uint64_t due_ns);
   void observe_guest(const Domain& domain, DomainSample& sample);
   [[nodiscard]] Result<PoolId> pool_of(const std::string& name) const;
   [[nodiscard]] std::string name_of(DomainId id) const;
@@ -72,7 +72,8 @@ class Runner {
   std::vector<TraceClock> trace_clocks_;
   std::vector<TraceBuffer> trace_;
   std::uint64_t t0_ns_ = 0;
-  std::uint64_t calm_ns_ = 0;  // of the shortest sample so far
+  std::uint64_t op_done_ns_ = 0;  // of the last operation, from t0
+  std::uint64_t calm_ns_ = 0;     // of the shortest sample so far
 };
 
 }  // namespace nemesis

@@ -44,6 +44,15 @@ def guests(layout: Layout, xen: str, found: xen_recipes.Source | None = None) ->
     return layout.store.get("guests", inputs, make, title="guests and controller")
 
 
+def configured_elsewhere(work: Path) -> bool:
+    """Whether a build folder was moved, with its checkout say: CMake refuses such a cache."""
+    try:
+        cache = (work / "CMakeCache.txt").read_text()
+    except FileNotFoundError:
+        return False
+    return f"CMAKE_CACHEFILE_DIR:INTERNAL={work}\n" not in cache
+
+
 def compile_guests(layout: Layout, tools: Path, work: Path, install: Path, log: Path) -> None:
     """Configure, build and install to a folder; the work folder is kept for the next time."""
     environment = compiler_environment(layout)
@@ -54,6 +63,8 @@ def compile_guests(layout: Layout, tools: Path, work: Path, install: Path, log: 
         "-DCMAKE_BUILD_TYPE=Release",
     ]
     configure += [f"-DCMAKE_CXX_COMPILER_LAUNCHER={'ccache' if has_ccache() else ''}"]
+    if configured_elsewhere(work):
+        configure.append("--fresh")
     run(configure, env=environment, log=log, label="cmake")
     run(
         ["cmake", "--build", work, f"-j{layout.jobs}"],
