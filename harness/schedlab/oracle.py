@@ -76,8 +76,9 @@ WAIT_INSTRUCTIONS = {"pv": 7_000, "pvh": 45_000, "hvm": 45_000}
 # As WAIT_INSTRUCTIONS, of a device model: it wakes another domain's vCPU, and the pCPU goes from a
 # PV guest to a hardware-virtualised one and back (measured: 8000 to 10 600).
 DEVICE_INSTRUCTIONS = 14_000
-# How often a gap may be too short to be seen by the guest (measured: less than half of that).
-UNSEEN_EVERY_NS = 100 * _MS
+# How often a gap may be too short to be seen by the guest, a group's small parts apart (measured: half
+# as often at most).
+UNSEEN_EVERY_NS = 400 * _MS
 WITNESS = "witness"
 # Workloads that want to run at any time.
 BUSY = frozenset({"burner", "yielder", "lockstep", "hotplug", "intruder"})
