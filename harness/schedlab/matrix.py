@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# By the most pCPUs that they serve.  Busy pCPUs share one stream of instructions: what is slow enough
-# for four of them (8 million instructions a virtual second each) starves dom0, and Xen, of sixteen.
-# Measured, see README.md.
+# By the most pCPUs that they serve.  Busy pCPUs share one stream of instructions: what is slow
+# enough for four of them (8 million instructions a virtual second each) starves dom0, and Xen, of
+# sixteen.  Measured, see harness/README.md.
 USUAL_SHIFTS = ((4, 5), (8, 3), (16, 2))
 DEFAULT_SEED = 1
 DEFAULT_BASE = "4.17"

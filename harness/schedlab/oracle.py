@@ -76,8 +76,8 @@ WAIT_INSTRUCTIONS = {"pv": 7_000, "pvh": 45_000, "hvm": 45_000}
 # As WAIT_INSTRUCTIONS, of a device model: it wakes another domain's vCPU, and the pCPU goes from a
 # PV guest to a hardware-virtualised one and back (measured: 8000 to 10 600).
 DEVICE_INSTRUCTIONS = 14_000
-# How often a gap may be too short to be seen by the guest, a group's small parts apart (measured: half
-# as often at most).
+# How often a gap may be too short to be seen by the guest, a group's small parts apart (measured:
+# half as often at most).
 UNSEEN_EVERY_NS = 400 * _MS
 WITNESS = "witness"
 # Workloads that want to run at any time.
@@ -569,6 +569,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
     """
     checks = []
     ends = [records.samples[label] for label in (phase.labels[0], phase.labels[-1])]
+    parts = _parts(scenario, phase)
     for domain in scenario.domains:
         uses = [end.domains[domain.name] for end in ends]
         before, after = uses
@@ -582,7 +583,7 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
         unseen_ns = threshold_ns * (2 + span_ns / UNSEEN_EVERY_NS)
         kind = domain.kind or dims.kind
         switch_ns = SWITCH_INSTRUCTIONS[kind] * (1 << dims.shift) * dims.pcpus
-        piece_ns = _overlooked(scenario, phase, domain, threshold_ns, switch_ns)
+        piece_ns = _overlooked(parts, phase, domain, threshold_ns, switch_ns)
         unseen_ns += piece_ns * len(pairs) * span_ns / REFILL_NS
         slices = sum(two.slices - one.slices for one, two in pairs)
         # A refill's dispatch may be too short for a look at the clock; 2: another pCPU's budget.
@@ -592,7 +593,11 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
         if domain.workload == STUB:
             each = DEVICE_INSTRUCTIONS
         instructions = slices * each + refills * SWITCH_INSTRUCTIONS[kind]
-        switching_ns = instructions * (1 << dims.shift) * dims.pcpus
+        switching_ns = float(instructions * (1 << dims.shift) * dims.pcpus)
+        # A part below the threshold may be over, all of it, while the other pCPUs have their turns.
+        part_ns = parts.get(domain.name, 0.0)
+        if part_ns < threshold_ns:
+            switching_ns += part_ns * len(pairs) * span_ns / REFILL_NS
         good = -unseen_ns <= charged_ns - ran_ns <= switching_ns
         checks.append(
             Check(
@@ -617,31 +622,35 @@ def _witness_checks(scenario: Scenario, dims: Dims, phase: Phase, records: Recor
     return checks
 
 
-def _overlooked(
-    scenario: Scenario, phase: Phase, domain: Domain, threshold_ns: float, switch_ns: float
-) -> float:
-    """ns of each refill that a vCPU of a domain may lose to another's and overlook.
-
-    A capped group's units share what it gets in a refill; one that takes its part at once, and a
-    part below the threshold, leaves a gap that the vCPU beneath does not see: that part, and a
-    switch of Xen's there and back, half of each charged to it.  In its own group that can happen to
-    one that has a part of more than a quantum, or begins with it when it wakes.
-    """
+def _parts(scenario: Scenario, phase: Phase) -> dict[str, float]:
+    """ns of a refill that each unit of a domain gets, of those that run: of a cap, even parts."""
     state = phase.state
     groups: dict[str, list[Domain]] = {}
     for one in scenario.domains:
         if one.name in state.running:
             groups.setdefault(state.group_of(one.name)[0], []).append(one)
-    parts = {
+    return {
         one.name: state.caps[master] / 100 * REFILL_NS / len(group) / state.units(one)
         for master, group in groups.items()
         for one in group
+        if state.caps[master]
     }
-    mine = groups.get(state.group_of(domain.name)[0], [])
+
+
+def _overlooked(
+    parts: Mapping[str, float], phase: Phase, domain: Domain, threshold_ns: float, switch_ns: float
+) -> float:
+    """ns of each refill that a vCPU of a domain may lose to another's and overlook.
+
+    A unit that takes its part at once, and a part below the threshold, leaves a gap that the vCPU
+    beneath does not see: that part, and a switch of Xen's there and back, half of each charged to
+    it.  In its own group that can happen to one that has a part of more than a quantum, or begins
+    with it when it wakes.
+    """
     whole = domain.workload in BUSY and parts.get(domain.name, 0.0) <= QUANTUM_NS
-    for one in [domain] if not whole else mine:
-        parts.pop(one.name, None)
-    largest = max((part for part in parts.values() if part < threshold_ns), default=None)
+    mine = phase.state.group_of(domain.name) if whole else (domain.name,)
+    others = [part for name, part in parts.items() if name not in mine]
+    largest = max((part for part in others if part < threshold_ns), default=None)
     return 0.0 if largest is None else min(threshold_ns, largest + switch_ns)
 
 

@@ -367,9 +367,9 @@ class Scenario:
 def looks(dims: Dims, vcpus: int) -> dict[str, int]:
     """How often a guest looks at its clock, and which step of it is a preemption, by default.
 
-    A chunk takes 25 us whatever the shift, where its pCPU alone is busy.  Where others are, each has
-    a turn of CHUNK_TURN_NS while the others wait: as many as there are pCPUs, or ``vcpus`` of all
-    guests and dom0's.
+    A chunk takes 25 us whatever the shift, where its pCPU alone is busy.  Where others are, each
+    has a turn of CHUNK_TURN_NS while the others wait: as many as there are pCPUs, or ``vcpus`` of
+    all guests and dom0's.
     """
     turns = min(dims.pcpus, vcpus + 1)
     return {
