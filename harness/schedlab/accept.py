@@ -38,12 +38,10 @@ from schedlab.scenario import Scenario
 VARIANT = "patched"
 # Not part of the matrix: it is what comes before.
 CALIBRATION = "calibration"
-# Wall seconds of a case: for its start, and for a virtual second by the number of pCPUs (measured,
-# all of them busy, shift 5, two at once on two cores).  Only the order and the time left hang on
-# it.
+# Wall seconds of a case: for its start, and for a virtual second, by the most pCPUs (the mean of tier
+# full, two at once on two cores).  Only the order and the time left hang on it.
 START_S = 0.6
-PER_VIRTUAL_S = {1: 0.25, 2: 0.35, 4: 0.5}
-PER_VIRTUAL_MOST_S = 0.7
+PER_VIRTUAL_S = ((1, 0.05), (2, 0.2), (4, 0.3), (8, 0.35), (16, 0.8))
 KNOWN_S = 0.05
 _SAY_EVERY_S = 5.0
 GONE = "cases that are gone"
@@ -66,8 +64,7 @@ class Item:
     @property
     def cost_s(self) -> float:
         """Wall seconds, about; the same everywhere."""
-        rate = PER_VIRTUAL_S.get(self.dims.pcpus, PER_VIRTUAL_MOST_S)
-        rate *= 2.0 ** (5 - self.dims.shift)
+        rate = next(rate for most, rate in PER_VIRTUAL_S if self.dims.pcpus <= most)
         return START_S + rate * self.scenario.of(self.dims).length_ns / 1e9
 
     def again(self) -> str:
