@@ -38,8 +38,8 @@ from schedlab.scenario import Scenario
 VARIANT = "patched"
 # Not part of the matrix: it is what comes before.
 CALIBRATION = "calibration"
-# Wall seconds of a case: for its start, and for a virtual second, by the most pCPUs (the mean of tier
-# full, two at once on two cores).  Only the order and the time left hang on it.
+# Wall seconds of a case: for its start, and for a virtual second, by the most pCPUs (the mean of
+# tier full, two at once on two cores).  Only the order and the time left hang on it.
 START_S = 0.6
 PER_VIRTUAL_S = ((1, 0.05), (2, 0.2), (4, 0.3), (8, 0.35), (16, 0.8))
 KNOWN_S = 0.05

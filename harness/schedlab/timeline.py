@@ -493,11 +493,12 @@ def budget(found: Timeline, master: int, step_ns: int = 10_000_000) -> list[tupl
             if s.domid not in who or s.end_ns <= begin or s.begin_ns >= end:
                 continue
             at, stop = max(s.begin_ns, begin), min(s.end_ns, end)
+            # Counted on, not computed anew: what is rounded may be a step's end and still in it.
+            k = int((at - phase_ns) // step_ns)
             while at < stop:
-                k = int((at - phase_ns) // step_ns)
-                upto = min(stop, (k + 1) * step_ns + phase_ns)
+                upto = max(at, min(stop, (k + 1) * step_ns + phase_ns))
                 spent[k] = spent.get(k, 0.0) + upto - at
-                at = upto
+                at, k = upto, k + 1
     out = []
     for begin, end, _ in spans:
         steps = (int((t - phase_ns) // step_ns) for t in (begin, end))

@@ -180,6 +180,21 @@ def test_groups() -> None:
     assert spent == [pytest.approx(MS)] * 4
 
 
+def test_a_refill_that_no_number_is() -> None:
+    """A slice that begins where a step ends, as nearly as can be said, and rounded is before it."""
+    phase_ns, begin_ns = 9391957.203146832, 269391957.2031468
+    assert (begin_ns - phase_ns) // (10 * MS) == 25
+    decoded = timeline.Timeline(
+        slices=(timeline.Slice(0, 1, 0, begin_ns, begin_ns + 3 * MS),),
+        events=(
+            timeline.GroupEvent(0.0, "join", 1, 2),
+            timeline.GroupEvent(phase_ns, "unthrottle", 1, None),
+        ),
+    )
+    spent = [ran for _, ran in timeline.budget(decoded, 1) if ran]
+    assert spent == [pytest.approx(3 * MS)]
+
+
 def test_chrome_trace() -> None:
     """A track for each pCPU, domain and group; times in us; every slice of a domain is on two."""
     whole = timeline.chrome_trace(found(), a_run())
