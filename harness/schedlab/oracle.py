@@ -426,6 +426,8 @@ def _expect(
         return _steady_checks(scenario, dims, phase, expectation, records)
     if expectation.clause.startswith("IO."):
         return _io_checks(scenario, dims, phase, expectation, records)
+    if expectation.clause == "woken":
+        return [_woken_check(phase, expectation, records)]
     spans = [("whole", edges[0], edges[-1])]
     if len(edges) > 2:
         spans += [(f"window {k}", a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]), 1)]
@@ -440,6 +442,26 @@ def _expect(
     if expectation.clause == "E1.cap":
         checks += _stats_checks(scenario, dims, phase, expectation, records)
     return checks
+
+
+def _woken_check(phase: Phase, expectation: Expectation, records: Records) -> Check:
+    """How late a domain ran when it woke, by its own clock, in the mean of the phase."""
+    (name,) = expectation.domains
+    ends = [
+        records.samples[label].domains[name].guest for label in (phase.labels[0], phase.labels[-1])
+    ]
+    wakes = sum(two.wakes - one.wakes for one, two in zip(*ends))
+    late_ns = sum(two.late_ns - one.late_ns for one, two in zip(*ends))
+    mean_ms = late_ns / wakes / _MS if wakes else float("inf")
+    most_ms = (expectation.most_ns or 0) / _MS
+    finding = Finding(
+        "late when it wakes, in the mean",
+        f"{most_ms:g} ms at most",
+        f"{mean_ms:.3f} ms of {wakes} times",
+        mean_ms <= most_ms,
+        "a member that wakes does not wait for one that spins",
+    )
+    return _found("woken", phase, name, finding)
 
 
 def _device_checks(scenario: Scenario, phase: Phase, records: Records) -> list[Check]:

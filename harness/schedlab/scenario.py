@@ -121,6 +121,7 @@ class Expectation:
     reason: str | None = None
     like: str | None = None
     least: int | None = None
+    most_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -1065,6 +1066,14 @@ class _Compiler:
                 raise self._source.error(
                     key, f"{clause} judges a {DRIVER}", "give it domains = [that one]"
                 )
+        elif clause == "woken":
+            asleep = [d["name"] for d in self._raw["domain"] if "period" in d.get("guest", {})]
+            if len(domains) != 1 or domains[0] not in asleep:
+                raise self._source.error(
+                    key,
+                    "woken judges a domain that sleeps",
+                    "give it domains = [one with a period]",
+                )
         elif clause != "share":
             if set(group) != set(domains):
                 raise self._source.error(
@@ -1095,6 +1104,7 @@ class _Compiler:
             reason=raw.get("reason"),
             like=raw.get("like"),
             least=raw.get("least"),
+            most_ns=self._time((*key, "most"), raw["most"], 1) if "most" in raw else None,
         )
 
     def _check_name(self, key: KeyPath, name: str) -> None:

@@ -660,3 +660,46 @@ def witnessed_small_parts(
     checks = oracle.judge(what, dims, found, ENDED).checks
     (check,) = [c for c in checks if c.clause == oracle.WITNESS and c.domains == (name,)]
     assert (check.verdict == Verdict.PASS) == passes
+
+
+WOKEN = """\
+name = "woken"
+[[domain]]
+name = "master"
+cap = 50
+[[domain]]
+name = "stub"
+workload = "periodic"
+guest = { period = "10ms", run = "200us" }
+[[phase]]
+name = "even"
+duration = "2s"
+do = [
+    { op = "join", master = "master", member = "stub" },
+    { op = "start", domain = "master" },
+    { op = "start", domain = "stub" },
+]
+show = ["master", "stub"]
+expect = [{ clause = "woken", domains = ["stub"], most = "1ms" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("wakes", "late_us", "passes"), [(100, 1000, True), (100, 1001, False), (0, 0, False)]
+)
+def test_woken(wakes: int, late_us: int, passes: bool) -> None:
+    """A domain that wakes is late by so much at most, in the mean; one that never wakes is not."""
+    what = scenario.parse(WOKEN, Path("woken.toml"))
+    dims = Dims("credit", 1, "cores", 5, 1)
+    raw: Raw = synthetic.records(json.loads(what.as_json(dims)))
+    with_guests(raw, "pv", 0, 10)
+    for record in raw:
+        for use in record["domains"] if record["r"] == "sample" else ():
+            for view in use["guest"]:
+                seconds = record["t_ns"] / 1e9
+                view["wakes"] = round(wakes * seconds)
+                view["late_ns"] = round(wakes * seconds * late_us * 1000)
+    found = records.parse(synthetic.lines(raw).splitlines())
+    checks = oracle.judge(what, dims, found, ENDED).checks
+    (check,) = [c for c in checks if c.clause == "woken"]
+    assert (check.verdict == Verdict.PASS) == passes

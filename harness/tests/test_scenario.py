@@ -86,6 +86,8 @@ BAD = [
     ('"E1.cap" }', '"E1.cap", domains = ["master"] }', 28, "phase[1].expect[0]", "whole", "exact"),
     ("cap = 10\n", "", 27, "phase[1].expect[0]", "no cap", "give master a cap"),
     ('"E1.cap" }', '"E2.weight" }', 28, "phase[1].expect[0]", "like is missing", "add like"),
+    ('"E1.cap" }', '"woken" }', 28, "phase[1].expect[0]", "most is missing", "add most"),
+    ('"E1.cap" }', '"woken", most = "1ms" }', 28, "phase[1].expect[0]", "sleeps", "period"),
     ("cap = 10", 'kind = "xen"', 9, "domain[0].kind", "not known", "pv, pvh, hvm"),
     ("cap = 10", 'workload = "idler"', 9, "domain[0].workload", "no workload idler", "burner"),
     ("cap = 10", 'workload = "periodic"', 7, "domain[0]", "has a period", "add it to guest"),
