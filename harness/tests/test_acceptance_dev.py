@@ -161,6 +161,6 @@ def test_kvm_probe(lab: Call, tmp_path: Path) -> None:
     (result,) = tmp_path.glob("*/result.json")
     context = json.loads(result.read_text())["context"]
     assert context["accelerator"] == "tcg"
-    assert (
-        "no /dev/kvm" in context["kvm_probe"] or "does not boot under it: " in context["kvm_probe"]
-    )
+    # None, none for this user, or one under which Xen dies.
+    reasons = ("no /dev/kvm", "/dev/kvm cannot be opened: ", "does not boot under it: ")
+    assert any(reason in context["kvm_probe"] for reason in reasons)
