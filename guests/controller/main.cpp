@@ -54,8 +54,8 @@ Status mount_file_systems() {
 }
 
 // What is observed is kept until the timeline has ended.  A page touched for the first time is a
-// fault, in dom0 and in Xen, of some 20,000 instructions: while all pCPUs are busy, milliseconds in
-// which dom0 takes its pCPU from whoever is measured.  So the pages are there before.
+// fault, in dom0 and in Xen: while all pCPUs are busy, time in which dom0 takes its pCPU from
+// whoever is measured.  So the pages are there before.
 Status keep_memory() {
   constexpr int kHeapBytes = 4 << 20;
   if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return Error{errno, "mlockall"};

@@ -28,6 +28,8 @@ DEFAULTS: Mapping[str, Sequence[Any]] = {
     "scheduler": ["credit2"],
     "topology": ["cores"],
     "kind": [KINDS[0]],
+    # The usual one of the number of pCPUs.
+    "shift": [None],
     "seed": [DEFAULT_SEED],
     "base": [DEFAULT_BASE],
     "build": [DEFAULT_BUILD],
@@ -106,13 +108,7 @@ def _product(matrix: Mapping[str, Any], vary: Mapping[str, Sequence[int]]) -> It
     lists = {name: matrix.get(name, default) for name, default in DEFAULTS.items()}
     varied = itertools.product(*([(name, value) for value in vary[name]] for name in vary))
     for scheduler, topology, kind, values, shift, seed, base, build, pcpus in itertools.product(
-        *(
-            lists["scheduler"],
-            lists["topology"],
-            lists["kind"],
-            varied,
-            matrix.get("shift", [None]),
-        ),
+        *(lists["scheduler"], lists["topology"], lists["kind"], varied, lists["shift"]),
         *(lists["seed"], lists["base"], lists["build"], lists["pcpus"]),
     ):
         speed = usual_shift(pcpus) if shift is None else shift

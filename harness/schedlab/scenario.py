@@ -897,7 +897,8 @@ class _Compiler:
         if workload == DRIVER:
             told["malformed_every"] = given.get("malformed", 0)
         for shift, pcpus in itertools.product(sorted(self._shifts), sorted(self._pcpus)):
-            sight = {**looks(Dims("", pcpus, "", shift, 1), 1), **told}
+            # Of as few vCPUs as there can be: the shortest threshold.
+            sight = {**looks(Dims("", pcpus, "", shift, 1), vcpus=1), **told}
             chunk_ns = sight["chunk_iterations"] * CHUNK_INSTRUCTIONS * (1 << shift)
             if chunk_ns >= sight["gap_threshold_ns"]:
                 raise self._source.error(
