@@ -97,6 +97,12 @@ dev: setup ## edit Xen, a guest or the scenario, and see the table again (S=scen
 gdb: setup ## stop a scenario in the hypervisor, with GDB (S=scenario, T=1.5s, B=function or file:line)
 	@harness/lab gdb $(S) --xen $(XEN) $(if $(T),--at $(T)) $(if $(B),--stop $(B)) $(ARGS)
 
+# For instance make kvm-host C='bench --scheduler credit2': the paths that KVM takes, where there is none.
+C ?= probe
+.PHONY: kvm-host
+kvm-host: build ## a command of the lab on an emulated host with KVM, in real time (C='bench')
+	@harness/lab kvm-host $(C)
+
 .PHONY: mutants
 mutants: setup ## break the series in many small ways: which test catches it?  (M=name for one)
 	@harness/lab mutants $(M) --xen $(XEN) $(ARGS)
@@ -178,7 +184,7 @@ endef
 CTEST_DIR := $(BUILD)/trees/ctest
 CXX_FILES  = $(shell git ls-files --cached --others --exclude-standard guests hypervisor/tests | grep -E '\.(cpp|hpp)$$')
 PY_FILES   = harness/lab harness/schedlab $(wildcard harness/tests)
-SH_FILES  := harness/setup harness/schedlab/build/answers.sh .ci/run images/toolstack/init images/toolstack/stub-console harness/tests/toolstack/*.sh
+SH_FILES  := harness/setup harness/schedlab/build/answers.sh .ci/run images/toolstack/init images/kvm-host/init images/toolstack/stub-console harness/tests/toolstack/*.sh
 
 .PHONY: unit ctest configure-ctest pytest
 unit: ctest pytest ## unit tests alone: no machine is booted

@@ -126,10 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     runner.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
     runner.add_argument("--cold", action="store_true", help="boot each case, use no checkpoint")
     runner.add_argument("--no-reference", action="store_true", help="leave out stock Xen's figures")
-    runner.add_argument(
-        "--runs", type=int, default=kvm.RUNS, metavar="N", help="of each case in real time"
-    )
     _add_accel(runner)
+    _add_runs(runner)
     runner.set_defaults(action=_run)
 
     acceptor = commands.add_parser("accept", help="run the whole matrix, and say how it went")
@@ -156,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
 
     prober = commands.add_parser("probe", help="does nested Xen run under KVM here?")
     prober.set_defaults(action=_probe)
+
+    hoster = commands.add_parser(
+        "kvm-host", help="a command of this program on an emulated host with KVM, in real time"
+    )
+    hoster.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND…")
+    hoster.set_defaults(action=_kvm_host)
 
     calibrator = commands.add_parser("calibrate", help="check Xen and QEMU by a known answer")
     calibrator.add_argument("--variant", choices=VARIANTS, default="patched")
@@ -200,6 +204,8 @@ def _parser() -> argparse.ArgumentParser:
     comparer.add_argument(
         "--fail-on-regression", action="store_true", help="exit status 1 where B is worse"
     )
+    _add_accel(comparer)
+    _add_runs(comparer)
     comparer.set_defaults(action=_compare)
 
     bencher = commands.add_parser("bench", help="what operations cost, in instructions")
@@ -314,6 +320,12 @@ def _add_accel(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_runs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--runs", type=int, default=kvm.RUNS, metavar="N", help="of each case in real time"
+    )
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in _words(text))
 
@@ -400,6 +412,8 @@ def _run(options: argparse.Namespace, build: Builder) -> int:
         final = report.final_name(folder)
         (folder / "scenario.toml").write_text(what.text)
         context = {**_context(lab, options, what, started), **accelerator}
+        if lab.accel == qemu.KVM:
+            context["runs"] = options.runs
         found = report.result(cases, context, verdict)
         report.write_json(folder / report.RESULT_FILE, found)
         pictures = [timeline_plot.of_case(case) for case, _ in cases]
@@ -434,13 +448,36 @@ def _accelerator(options: argparse.Namespace, lab: Lab, variant: str) -> dict[st
     going = "" if probed.usable else "; going on with TCG, in virtual time"
     print(f"lab: kvm: {probed.found}{going}", file=sys.stderr, flush=True)
     said = {"accelerator": used, "kvm_probe": probed.found}
-    return {**said, "time": "real"} if probed.usable else said
+    if not probed.usable:
+        return said
+    emulated = os.environ.get(kvm.EMULATED)
+    return {**said, "time": "real", **({"processor": emulated} if emulated else {})}
 
 
 def _probe(options: argparse.Namespace, build: Builder) -> int:
     probed = kvm.probe(kvm.booter(_lab(options, build, cold=True), "patched"))
     print(probed.found)
     return 0 if probed.usable else 1
+
+
+def _kvm_host(options: argparse.Namespace, build: Builder) -> int:
+    # Imported here, as in _real_build().
+    from schedlab import kvmhost
+    from schedlab.build import Layout
+    from schedlab.build.kvmhost import kvm_host
+
+    inner = _parser().parse_args(options.words)
+    if inner.action is _kvm_host:
+        raise LabError("kvm-host in kvm-host", "one is enough")
+    # What is not there yet would be built on the emulated processor, and lost.
+    base = getattr(inner, "xen", None) or DEFAULT_BASE
+    built = [bench.with_bench(build(base, variant)) for variant in bench.VARIANTS]
+    layout = Layout.from_environment()
+    keep = Path(getattr(inner, "out", RESULTS)).resolve()
+    words = [str(REPOSITORY / "harness" / "lab"), *options.words]
+    if hasattr(inner, "accel"):
+        words += ["--accel", qemu.KVM]
+    return kvmhost.run(kvm_host(layout), built[0].qemu, words, keep, layout.build / "logs")
 
 
 def _context(
@@ -534,7 +571,12 @@ def _compare(options: argparse.Namespace, build: Builder) -> int:
         return replace(_lab(own, booted, options.cold), xen_options=side.xen_options)
 
     both = sides.parse(options.a, VARIANTS), sides.parse(options.b, VARIANTS)
-    return sides.main(options, both, lab, SCENARIOS, CALIBRATION)
+    accelerator = _accelerator(options, _lab(options, build, cold=True), "patched")
+
+    def accelerated(side: sides.Side) -> Lab:
+        return _accelerated(lab(side), accelerator)
+
+    return sides.main(options, both, accelerated, accelerator, SCENARIOS, CALIBRATION)
 
 
 def _bench(options: argparse.Namespace, build: Builder) -> int:

@@ -56,7 +56,7 @@ METRICS = {
         Metric(
             "verdict", "", "lower", 0, 0, "of the phase: pass 0, skip 1, fail 2, error 3, crash 4"
         ),
-        Metric("share", "% of a pCPU", "neither", 0.01, 0, "CPU time over virtual time, the phase"),
+        Metric("share", "% of a pCPU", "neither", 0.01, 0, "CPU time over the phase's time"),
         Metric("error", "% of the cap", "lower", 0.1, 0.1, "|share - cap| over the whole phase"),
         Metric("worst", "% of the cap", "lower", 0.5, 0.1, "|share - cap| in the worst window"),
         Metric("uneven", "% of a part", "lower", 2.0, 0.1, "largest distance from an even part"),
@@ -113,8 +113,13 @@ def dimensions(case: Mapping[str, Any], ignore: Iterable[str] = ()) -> tuple[tup
     return tuple(sorted((n, str(v)) for n, v in dims.items() if n not in {"variant", *ignore}))
 
 
-def values(scenario: str, case: Mapping[str, Any], ignore: Iterable[str] = ()) -> list[Value]:
-    """All that a case has to compare; a case that did not run has its verdict alone."""
+def values(
+    scenario: str, case: Mapping[str, Any], ignore: Iterable[str] = (), *, real_time: bool = False
+) -> list[Value]:
+    """All that a case has to compare; a case that did not run has its verdict alone.
+
+    In real time each has one of the whole, so that runs which broke are counted on both sides.
+    """
     dims = dimensions(case, ignore)
     found: list[Value] = []
 
@@ -128,7 +133,7 @@ def values(scenario: str, case: Mapping[str, Any], ignore: Iterable[str] = ()) -
         found.append(Value(key, value, grouped))
 
     edges = samples_by_phase(case)
-    if not case["rows"]:
+    if real_time or not case["rows"]:
         add(None, (), "verdict", _RANK[case["verdict"]])
     for row in case["rows"]:
         names = row["domains"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from pathlib import Path
 from statistics import fmean
 
 from schedlab import qemu, run, stats
+from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.oracle import Check, Judgement, Row, Verdict, worst
 from schedlab.qemu import Machine, Process, Watcher
@@ -30,6 +32,8 @@ from schedlab.scenario import Dims, Scenario
 from schedlab.stats import Answer
 
 DEVICE = Path("/dev/kvm")
+# Set where the processor is no real one, to what it is (kvmhost.py): times are of no worth there.
+EMULATED = "NEMESIS_EMULATED_PROCESSOR"
 PROBE_LIMIT_S = 30.0
 RUNS = 12
 # How far a phase without groups may be from stock Xen's, percent of a pCPU; or relative to it.
@@ -67,7 +71,9 @@ def probe(boot: Boot, device: Path | None = None) -> Probe:
     took_s = time.monotonic() - started
     if why_not:
         return Probe(False, f"{device} opens, but Xen does not boot under it: {why_not}")
-    return Probe(True, f"Xen boots under KVM, in {took_s:.1f} s")
+    emulated = os.environ.get(EMULATED)
+    where = f", on a processor {emulated}" if emulated else ""
+    return Probe(True, f"Xen boots under KVM, in {took_s:.1f} s{where}")
 
 
 def booter(lab: Lab, variant: str, limit_s: float = PROBE_LIMIT_S) -> Boot:
@@ -126,11 +132,16 @@ def measure_all(
     lab: Lab, what: Scenario, variant: str, with_stock: bool, folder: Path, runs: int = RUNS
 ) -> list[tuple[Case, Case | None]]:
     """All cells of the matrix, one machine at a time."""
+    enough(runs)
+    return [_cell(lab, what, dims, variant, with_stock, folder, runs) for dims in what.matrix()]
+
+
+def enough(runs: int) -> None:
+    """LabError where so many show nothing."""
     if runs < stats.LEAST_RUNS:
         raise LabError(
             f"{runs} runs in real time show nothing", f"at least {stats.LEAST_RUNS} are needed"
         )
-    return [_cell(lab, what, dims, variant, with_stock, folder, runs) for dims in what.matrix()]
 
 
 def _cell(
@@ -146,6 +157,11 @@ def _cell(
         else:
             where = folder / f"{dims.name()}-{variant}" / f"{number:02}"
             cases[which].append(run.measure(lab, what, dims, variant, where))
+        if not dry_run():
+            last = cases[which][-1]
+            said = f"{last.judgement.verdict.word}, {last.outcome.wall_s:.1f} s"
+            text = f"  {dims.name()} {last.variant} … {said} ({number}/{runs})"
+            print(text, file=sys.stderr, flush=True)
     stock = [case.judgement for case in cases["A"]]
     ours = combine([case.judgement for case in cases["B"]], stock)
     first, reference = cases["B"][0], next(iter(cases["A"]), None)

@@ -220,7 +220,8 @@ def _judged(
 ) -> Case:
     try:
         found = records.parse(_lines(folder / qemu.RECORDS_FILE))
-        judgement = oracle.judge(what, dims, found, outcome, groups=groups)
+        real = context["accelerator"] != qemu.TCG
+        judgement = oracle.judge(what, dims, found, outcome, groups=groups, real=real)
         judgement, trace = timeline.judged(judgement, found)
     except records.RecordError as error:
         found = records.parse([])

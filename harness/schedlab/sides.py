@@ -23,13 +23,13 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from schedlab import compare, report, run, scenario
+from schedlab import compare, kvm, report, run, scenario, stats
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.matrix import KINDS
@@ -125,31 +125,41 @@ def main(
     options: argparse.Namespace,
     sides: tuple[Side, Side],
     labs: Callable[[Side], Lab],
+    accelerator: Mapping[str, str],
     scenarios: Path,
     calibration: Path,
 ) -> int:
-    """Exit status: 0, or 1 where something regressed and that was asked for; 2, an error."""
+    """Exit status: 0, or 1 where something regressed and that was asked for; 2, an error.
+
+    ``accelerator``: what executes, and what was found of it, for the results' context.
+    """
     started = time.time()
     what = [_load(name, options, scenarios) for name in options.scenario or ["ten_percent"]]
     named = dict(zip("ab", sides))
+    results = {n: [json.loads(s.run.read_text())] for n, s in named.items() if s.run is not None}
     ready = {n: labs(side) for n, side in named.items() if side.run is None}
+    real = _real([*_times(results), *(accelerator.get("time", "virtual") for _ in ready)])
     for name, lab in ready.items():
         side = named[name]
         builds = {dims.variant(side.variant) for one in what for dims in cells(one, side)}
         for build in sorted(builds):
-            run.calibrate(lab, build, calibration)
+            lab.build(build)
+            if not real:
+                run.calibrate(lab, build, calibration)
     title = f"compare-{sides[0].name()}-{sides[1].name()}"[:80]
+
+    def measured(folder: Path) -> dict[str, list[list[Case]]]:
+        if real:
+            return _sampled(ready, named, what, folder, options.runs)
+        return _measure(ready, named, what, folder, options.jobs)
+
     if dry_run():
-        _measure(ready, named, what, Path(title), 1)
+        measured(Path(title))
         return 0
     with report.new_run(options.out, title) as folder:
-        cases = _measure(ready, named, what, folder, options.jobs)
-        results = {}
-        for name, side in named.items():
-            if side.run is not None:
-                results[name] = [json.loads(side.run.read_text())]
-                continue
-            context = _side_context(ready[name], side, options.xen)
+        cases = measured(folder)
+        for name in ready:
+            context = _side_context(ready[name], named[name], options.xen, accelerator)
             results[name] = [
                 report.result([(c, None) for c in found], context, _verdict(found))
                 for found in cases[name]
@@ -165,7 +175,8 @@ def main(
                 "command": shlex.join(["lab", *sys.argv[1:]]),
                 "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
                 "wall_s": time.time() - started,
-                "time": "real" if _real(results) else "virtual",
+                **(accelerator if ready else {}),
+                "time": "real" if real else "virtual",
             },
         )
         report.write_json(folder / "compare.json", found)
@@ -194,11 +205,14 @@ def _verdict(cases: Sequence[Case]) -> Verdict:
     return worst(case.judgement.verdict for case in cases)
 
 
-def _real(results: dict[str, list[dict[str, Any]]]) -> bool:
-    times = {one["context"].get("time", "virtual") for side in results.values() for one in side}
-    if len(times) > 1:
+def _times(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    return [one["context"].get("time", "virtual") for side in results.values() for one in side]
+
+
+def _real(times: Sequence[str]) -> bool:
+    if len(set(times)) > 1:
         raise LabError("one side is in virtual time and one in real time", "compare like with like")
-    return times == {"real"}
+    return set(times) == {"real"}
 
 
 def rows_of(
@@ -206,16 +220,17 @@ def rows_of(
 ) -> list[compare.Row]:
     """From the sides' results to rows, without the dimensions that a side names."""
     ignore = {*sides[0].dims, *sides[1].dims}
+    real = _real(_times({"a": a, "b": b}))
     found = [
         [
             v
             for one in side
             for c in one["cases"]
-            for v in compare.values(one["scenario"], c, ignore)
+            for v in compare.values(one["scenario"], c, ignore, real_time=real)
         ]
         for side in (a, b)
     ]
-    return compare.compare(*found, real_time=_real({"a": list(a), "b": list(b)}))
+    return compare.compare(*found, real_time=real)
 
 
 def _plain(side: Side, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -228,7 +243,9 @@ def _plain(side: Side, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**plain, "verdicts": {one["scenario"]: one["verdict"] for one in results}}
 
 
-def _side_context(lab: Lab, side: Side, base: str) -> dict[str, Any]:
+def _side_context(
+    lab: Lab, side: Side, base: str, accelerator: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "side": side.text,
         "xen_base": side.base or base,
@@ -236,7 +253,48 @@ def _side_context(lab: Lab, side: Side, base: str) -> dict[str, Any]:
         "qemu": lab.build(side.variant).qemu.version,
         "start": "cold" if lab.cold else "checkpoint",
         "time": "virtual",
+        **accelerator,
     }
+
+
+def _sampled(
+    labs: dict[str, Lab],
+    sides: dict[str, Side],
+    what: Sequence[Scenario],
+    folder: Path,
+    runs: int,
+) -> dict[str, list[list[Case]]]:
+    """The same in real time: so many runs of each cell, A's and B's in turn, one at a time."""
+    kvm.enough(runs)
+    todo = [
+        (Job(name, one, cells(one, sides[name])[k]), number)
+        for one in what
+        for k in range(max(len(cells(one, sides[name])) for name in labs))
+        for name, number in _turns(list(labs), runs)
+        if k < len(cells(one, sides[name]))
+    ]
+    cases = []
+    for ready, (job, number) in enumerate(todo, 1):
+        side = sides[job.side]
+        place = folder / job.side / f"{job.what.name}-{job.dims.name()}" / f"{number:02}"
+        groups = side.variant != STOCK
+        parts = (labs[job.side], job.what, job.dims, side.variant, place)
+        cases.append(run.measure(*parts, groups=groups))
+        if not dry_run():
+            say(job, cases[-1], ready, len(todo))
+    return {
+        name: [
+            [c for (job, _), c in zip(todo, cases) if job.side == name and job.what is one]
+            for one in what
+        ]
+        for name in labs
+    }
+
+
+def _turns(names: Sequence[str], runs: int) -> list[tuple[str, int]]:
+    """Whose turn it is, and which of its runs that is."""
+    order = stats.abba(runs).lower() if len(names) == 2 else names[0] * runs
+    return [(name, order[: k + 1].count(name)) for k, name in enumerate(order)]
 
 
 def _measure(

@@ -14,6 +14,8 @@ import pytest
 HARNESS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HARNESS))
 
+from schedlab import kvm  # noqa: E402
+
 from tests.fakes import FakeArtifacts, fake_artifacts  # noqa: E402
 
 
@@ -35,6 +37,15 @@ def own_build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NEMESIS_BUILD", str(folder))
     monkeypatch.delenv("DRY", raising=False)
     return folder
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A /dev/kvm that opens."""
+    path = tmp_path / "kvm"
+    path.touch()
+    monkeypatch.setattr(kvm, "DEVICE", path)
+    return path
 
 
 @pytest.fixture

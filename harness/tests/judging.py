@@ -27,12 +27,13 @@ def judged(
     what: scenario.Scenario = TEN,
     groups: bool = True,
     dims: Dims = DIMS,
+    real: bool = False,
 ) -> Judgement:
     """The judgement of ideal records after ``distort`` has had them."""
     raw: Raw = synthetic.records(json.loads(what.as_json(dims, groups=groups)))
     distort(raw)
     found = records.parse(synthetic.lines(raw).splitlines())
-    return oracle.judge(what, dims, found, outcome, groups=groups)
+    return oracle.judge(what, dims, found, outcome, groups=groups, real=real)
 
 
 def sample(raw: Raw, label: str) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def rows(
     a: list[dict[str, Any]], b: list[dict[str, Any]], real_time: bool = False
 ) -> dict[str, compare.Row]:
     """The comparison's rows by metric; of the phase's domains together or the first."""
-    found = [[v for c in side for v in compare.values("s", c)] for side in (a, b)]
+    found = [
+        [v for c in side for v in compare.values("s", c, real_time=real_time)] for side in (a, b)
+    ]
     return {
         row.key.metric: row
         for row in reversed(compare.compare(found[0], found[1], real_time=real_time))
@@ -140,6 +142,23 @@ def test_real_time() -> None:
     assert found.status == compare.WORSE and found.p is not None and found.p < 0.01
 
 
+def test_broken_runs_in_real_time() -> None:
+    """Two of twelve may be chance, all of them are not; what is left is judged."""
+    broken = case(rows=[], verdict="crash")
+
+    def whole(count: int) -> dict[str, compare.Row]:
+        b = [broken] * count + [case()] * (12 - count)
+        found = [
+            [v for c in side for v in compare.values("s", c, real_time=True)]
+            for side in ([case()] * 12, b)
+        ]
+        return {r.key.phase: r for r in compare.compare(*found, real_time=True)[::-1]}
+
+    assert (whole(2)[""].status, whole(2)["one"].status) == (compare.SAME, compare.SAME)
+    assert whole(3)["one"].status == compare.TOO_FEW
+    assert (whole(12)[""].status, whole(12)["one"].status) == (compare.WORSE, compare.ONLY_A)
+
+
 def test_permutation_test() -> None:
     """Exact for few values; never 0 by sampling."""
     assert stats.permutation_test([1.0, 2.0], [3.0, 4.0]) == pytest.approx(2 / 6)
@@ -194,6 +213,43 @@ def test_the_command(
     status = call(str(run / "b" / "small.json"), "patched", "--pcpus", "1", "--fail-on-regression")
     assert status == 1
     assert call("patched", "bad word") == 2
+
+
+def test_the_command_in_real_time(
+    tmp_path: Path,
+    fake_build: Build,
+    small: Path,
+    device: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ten runs of each side, in turn; statistics; a side can be taken from there; no mixtures."""
+    out = tmp_path / "results"
+
+    def call(a: str, *words: str) -> int:
+        words = (*words, "--out", str(out), "--watchdog", "2", "--pcpus", "1")
+        return cli.main(["compare", str(small), "--a", a, "--b", "patched", *words], fake_build)
+
+    assert call("stock", "--accel", "kvm", "--runs", "10") == 0
+    said = capsys.readouterr().err
+    turns = [line.split(" … ")[0].split()[-1] for line in said.splitlines() if "/20)" in line]
+    assert "".join(turns) == stats.abba(10)
+    (run,) = out.iterdir()
+    found = json.loads((run / "compare.json").read_text())
+    assert (found["context"]["time"], found["context"]["accelerator"]) == ("real", "kvm")
+    sizes = {row["status"]: (len(row["a"]), len(row["b"])) for row in found["rows"]}
+    assert sizes.pop(compare.ONLY_B) == (0, 10) and set(sizes.values()) == {(10, 10)}
+    assert all(row["p"] == 1.0 for row in found["rows"] if row["status"] == compare.SAME)
+    assert "permutation test" in (run / "report.html").read_text()
+    for side, variant in (("a", "stock"), ("b", "patched")):
+        assert len(list((run / side).glob("small-credit2-1p/*/records.jsonl"))) == 10, variant
+        command = (run / side / "small-credit2-1p" / "01" / "command.sh").read_text()
+        assert "-accel kvm" in command
+    # What is there, in real time, against virtual time: refused before anything is measured.
+    assert call(str(run / "a" / "small.json")) == 2
+    assert "compare like with like" in capsys.readouterr().err
+    assert call(str(run / "a" / "small.json"), "--accel", "kvm", "--runs", "10") == 0
+    assert call("stock", "--accel", "kvm", "--runs", "9") == 2
+    assert len(list(out.iterdir())) == 2
 
 
 def test_schedulers_pair(tmp_path: Path, fake_build: Build, small: Path) -> None:

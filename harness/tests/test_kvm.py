@@ -32,11 +32,11 @@ def test_no_device(tmp_path: Path) -> None:
     assert not found.usable and "cannot be opened: Is a directory" in found.found
 
 
-def test_booting_decides(tmp_path: Path) -> None:
-    """A device that opens is not enough."""
-    device = tmp_path / "kvm"
-    device.touch()
+def test_booting_decides(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that opens is not enough; and a processor that is none is said to be none."""
     assert kvm.probe(lambda: "", device).usable
+    monkeypatch.setenv(kvm.EMULATED, "made of paper")
+    assert kvm.probe(lambda: "", device).found.endswith("s, on a processor made of paper")
     found = kvm.probe(lambda: "it died", device)
     assert not found.usable and found.found.endswith("does not boot under it: it died")
 
@@ -49,15 +49,6 @@ def test_machine() -> None:
     assert Machine("credit", 2, "cores", 5).arguments()[5:9] == [
         *("-accel", "tcg", "-icount", "shift=5,sleep=off")
     ]
-
-
-@pytest.fixture
-def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A /dev/kvm that opens."""
-    path = tmp_path / "kvm"
-    path.touch()
-    monkeypatch.setattr(kvm, "DEVICE", path)
-    return path
 
 
 def run(tmp_path: Path, build: Build, *words: str) -> tuple[int, dict[str, object]]:

@@ -596,6 +596,17 @@ def test_witness(workload: str, kind: str, more_ms: float, passes: bool) -> None
     assert (judgement.verdict == Verdict.PASS) == passes
 
 
+@pytest.mark.parametrize(("more_ms", "passes"), [(-PV_MS - 200, True), (1.9, True), (2.2, False)])
+def test_witness_in_real_time(more_ms: float, passes: bool) -> None:
+    """What the host takes is charged, and no guest sees it; more than was charged is wrong."""
+    what = scenario.parse(WITNESSED.replace("WORKLOAD", "burner"), Path("witnessed.toml"))
+    dims = Dims("credit2", 4, "cores", 5, 1)
+    judgement = judged(
+        lambda raw: with_guests(raw, int(more_ms * 1e6), 10), what=what, dims=dims, real=True
+    )
+    assert (judgement.verdict == Verdict.PASS) == passes
+
+
 OVERLOOKED = """\
 name = "overlooked"
 [[domain]]

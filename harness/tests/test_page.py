@@ -36,6 +36,18 @@ def result() -> dict[str, Any]:
     return copy
 
 
+def test_real_time_is_not_called_virtual() -> None:
+    """A page of real time: no word of virtual time, how often it ran, and on what."""
+    found = result()
+    assert "virtual" in document.html(run_page.page(found))
+    found["context"] |= {"time": "real", "runs": 12}
+    real = document.html(run_page.page(found))
+    assert "virtual" not in real and "runs of each case, in real time" in real
+    assert "say nothing of hardware" not in real
+    found["context"]["processor"] = "made of paper"
+    assert "The processor is made of paper" in document.html(run_page.page(found))
+
+
 def test_scales() -> None:
     """Ticks are round, ends hold the data, logarithms take what is not above 0."""
     scale = Linear(0, 13)

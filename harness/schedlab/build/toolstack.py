@@ -176,11 +176,11 @@ def _members(root: Path, built: Path, ours: Path) -> Iterator[Member]:
     files["init"] = ours / "init"
     files |= {f"root/{path.name}": path for path in sorted(ours.glob("*.cfg"))}
     files["usr/lib/xen/bin/stub-console"] = ours / "stub-console"
-    files["usr/bin/busybox"] = _present(BUSYBOX, "busybox-static")
+    files["usr/bin/busybox"] = present(BUSYBOX, "busybox-static")
     for name in ("nemesis", "labctl"):
         files[f"usr/sbin/{name}"] = built / name
     files |= {f"guests/{path.name}": path for path in sorted((built / "guests").glob("*"))}
-    files[str(_LIBGCC.relative_to("/"))] = _present(_LIBGCC, "libgcc-s1")
+    files[str(_LIBGCC.relative_to("/"))] = present(_LIBGCC, "libgcc-s1")
     files |= _shared_libraries(files.values(), root)
     links = {**_LINKS, **_installed_links(root)}
     taken = {Path(name).name for name in (*files, *links)}
@@ -206,7 +206,7 @@ def _permissions(path: Path) -> int:
         return 0o755 if path.stat().st_mode & 0o111 or file.read(4) == b"\x7fELF" else 0o644
 
 
-def _present(path: Path, package: str) -> Path:
+def present(path: Path, package: str) -> Path:
     if not path.is_file():
         raise LabError(f"{path} is not there", f"`make setup` installs {package}")
     return path
@@ -257,7 +257,7 @@ def _shared_libraries(files: Iterable[Path], root: Path) -> dict[str, Path]:
 
 def _python() -> dict[str, Path]:
     """The interpreter, and the modules of its library that are shared objects."""
-    files = {str(PYTHON.relative_to("/")): _present(PYTHON, "python3")}
+    files = {str(PYTHON.relative_to("/")): present(PYTHON, "python3")}
     return files | {str(p.relative_to("/")): p for p in _modules() if p.suffix == ".so"}
 
 

@@ -6,7 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schedlab.page.document import Document, Facts, Figure, Heading, Listing, Table, Text
+from schedlab.page.document import (
+    Document,
+    Facts,
+    Figure,
+    Heading,
+    Listing,
+    Table,
+    Text,
+    of_no_worth,
+)
 from schedlab.page.svg import Chart, Linear, Log, Names
 from schedlab.qemu import KVM
 
@@ -21,7 +30,7 @@ def page(found: Mapping[str, Any]) -> Document:
     mips = 1000 / 2 ** found["context"]["shift"]
     document = Document("What operations cost", _REAL if real else _lead(mips))
     unit = "ns" if real else "instructions"
-    document.add(Facts(tuple(_facts(benchmarks, unit))))
+    document.add(*of_no_worth(found["context"]), Facts(tuple(_facts(benchmarks, unit))))
     document.add(Heading("Domctls by the size of the group"), *_by_members(benchmarks, unit))
     if counted:
         document.add(Heading("schedule() by runnable vCPUs and groups"), *schedule(counted))

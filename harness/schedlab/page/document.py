@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from schedlab.page import svg
 
@@ -54,6 +55,14 @@ class Table:
     caption: str = ""
     digits: int = 3
     folded: bool = False
+
+
+def of_no_worth(context: Mapping[str, Any]) -> list[Text]:
+    """What a page of real time says first, where the processor is none (``lab kvm-host``)."""
+    processor = context.get("processor")
+    if not processor:
+        return []
+    return [Text(f"The processor is {processor}: times of this page say nothing of hardware.")]
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,7 @@ def share_over_time(case: Case, title: str = "", *, width: int = 420) -> Chart:
     totals = [sum(s.get(n, 0.0) for n in names) for _, _, s, _ in found] or [1.0]
     most = min(max(totals), 1.7 * caps[-1]) if caps else max(totals)
     shares, time = Exact(0.0, most * 1.3), Exact(0.0, found[-1][1] if found else 1.0, 7)
-    chart = Chart(
-        title or machine(case), time, shares, "virtual time, s", "% of a pCPU", width, 290
-    )
+    chart = Chart(title or machine(case), time, shares, "time, s", "% of a pCPU", width, 290)
     for k, name in enumerate(names):
         chart.name(k, name)
     for cap in caps:

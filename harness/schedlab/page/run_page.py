@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schedlab.page import plots
-from schedlab.page.document import Document, Facts, Figure, Heading, Listing, Table, Text
+from schedlab.page.document import (
+    Document,
+    Facts,
+    Figure,
+    Heading,
+    Listing,
+    Table,
+    Text,
+    of_no_worth,
+)
 
 # Charts over time, one a case: the rest is in the tables.
 MOST_CASES = 12
@@ -20,12 +29,15 @@ def page(result: Mapping[str, Any], pictures: Sequence[Figure] = ()) -> Document
     cases = result["cases"]
     context = result["context"]
     document = Document(f"{result['scenario']}: {result['verdict']}", _lead(result))
-    document.add(Facts(tuple(_facts(result))))
+    real = context.get("time") == "real"
+    document.add(*of_no_worth(context), Facts(tuple(_facts(result))))
     document.add(*_wrong(cases))
     document.add(Heading("What happened"), *pictures, *_over_time(cases))
     document.add(*_errors(cases), *_splits(cases), *_delays(cases))
     document.add(Heading("Phases"), _rows(cases), Heading("Checks"), *_checks(cases))
-    document.add(Heading("Context"), Text(_SPEED), _speeds(cases))
+    document.add(Heading("Context"), Text(_REAL if real else _SPEED))
+    if not real:
+        document.add(_speeds(cases))
     document.add(Listing(_flat(context)), *(_inputs(case) for case in cases))
     return document
 
@@ -34,6 +46,14 @@ _SPEED = (
     "Time is virtual: QEMU's count of instructions. All pCPUs share one stream of them, so with S "
     "pCPUs busy each runs 1/S of the instructions in a virtual second, and the hypervisor's own "
     "work looks S times larger. The same inputs give the same records to the byte."
+)
+
+
+_REAL = (
+    "Time is real, by Xen's clock. Each case was run several times, cold, in turn with stock Xen "
+    "where a phase has no group; a clause passes where its mean is shown to be within the "
+    "tolerance, fails where it is shown to be outside (permutation test, 1 %), and is an error "
+    "where neither is shown. Tables have means, charts over time the first run."
 )
 
 
@@ -76,7 +96,9 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         facts.append((text, "the least even split of a group over a phase", ""))
     wall = sum(case["timing"]["wall_s"] for case in cases)
     virtual = sum(case["timing"]["virtual_s"] for case in cases)
-    if virtual:
+    if "runs" in result["context"]:
+        facts.append((str(result["context"]["runs"]), "runs of each case, in real time", ""))
+    elif virtual:
         facts.append((f"{wall / virtual:.2f} s", "of wall time for a virtual second", ""))
     return facts
 
@@ -161,7 +183,7 @@ def _rows(cases: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         (*columns, "split", "stock %", "verdict"),
         tuple(rows),
-        "Shares are CPU time over virtual time, in percent of one pCPU; errors are relative to the "
+        "Shares are CPU time over time, in percent of one pCPU; errors are relative to the "
         "cap. A phase without a group is Xen's own business and is not judged.",
     )
 
