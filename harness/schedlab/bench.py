@@ -9,8 +9,9 @@ Two measurements, each on one pCPU and on every scheduler:
   (overhead.py), nothing being added to the hypervisor.
 
 Times are virtual: an instruction takes 2^shift ns, so a time over that is a number of instructions,
-of dom0's kernel and libxenctrl, too.  Under KVM the same programs run in real time, once each, as
-Google Benchmark's own iterations have it; nothing counts instructions there.
+of dom0's kernel and libxenctrl, too.  Under KVM the same programs run in real time, several times,
+each on a machine of its own, patched and stock in turn (ABBA): medians, and beside stock the p of a
+permutation test; nothing counts instructions there.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from schedlab import overhead, report, run, scenario
+from schedlab import overhead, report, run, scenario, stats
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
 from schedlab.page import bench_page, document
@@ -81,28 +83,34 @@ class Cost:
     variant: str
     name: str  # with /members or /alone
     members: int
-    time_ns: float
+    time_ns: float  # of several runs, the median
     instructions: float | None  # None in real time
+    times_ns: tuple[float, ...] = ()  # of each run, in real time
 
 
-def costs(found: Mapping[str, Any], dims: Dims, variant: str, *, real: bool = False) -> list[Cost]:
-    """From Google Benchmark's JSON, of virtual or real time.
+def costs(
+    runs: Sequence[Mapping[str, Any]], dims: Dims, variant: str, *, real: bool = False
+) -> list[Cost]:
+    """From Google Benchmark's JSON: of one run in virtual time, of one or more in real time.
 
     LabError names a benchmark that failed.
     """
     unit = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
-    out = []
-    for one in found["benchmarks"]:
+    times: dict[tuple[str, int], list[float]] = {}
+    for one in (benchmark for found in runs for benchmark in found["benchmarks"]):
         if one.get("error_occurred"):
             raise LabError(f"benchmark {one['name']}: {one.get('error_message')}", "see its JSON")
         parts = one["name"].split("/")
         name = "/".join(p for p in parts if not p.isdigit() and ":" not in p and "_time" not in p)
         members = next((int(p) for p in parts if p.isdigit()), 0)
-        ns = one["real_time"] * unit[one["time_unit"]]
-        instructions = None if real else ns / 2**dims.shift
-        out.append(Cost(dims.scheduler, variant, name, members, ns, instructions))
-    if not out:
+        times.setdefault((name, members), []).append(one["real_time"] * unit[one["time_unit"]])
+    if not times:
         raise LabError("the benchmarks said nothing", "see its JSON")
+    out = []
+    for (name, members), all_ns in times.items():
+        ns = median(all_ns)
+        cost = Cost(dims.scheduler, variant, name, members, ns, ns / 2**dims.shift)
+        out.append(replace(cost, instructions=None, times_ns=tuple(all_ns)) if real else cost)
     return out
 
 
@@ -204,6 +212,13 @@ def scheduling(
     return found
 
 
+def _order(runs: int) -> list[str]:
+    """In real time, patched and stock in turn."""
+    if runs < 1:
+        raise LabError(f"--runs {runs} measures nothing", "give 1 or more")
+    return [VARIANTS["AB".index(which)] for which in stats.abba(runs)]
+
+
 def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping[str, str]) -> int:
     """Exit status 0: measured.  ``lab`` boots the image with the benchmarks, ``plain`` does not.
 
@@ -219,19 +234,26 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping
     found: list[Cost] = []
     with report.new_run(options.out, "bench") as folder:
         for dims in what.matrix():
-            for variant in VARIANTS:
+            said: dict[str, list[Mapping[str, Any]]] = {variant: [] for variant in VARIANTS}
+            for variant in _order(options.runs) if real else VARIANTS:
                 words = ["/bench", "--benchmark_format=json"]
                 words += [f"--benchmark_filter={options.filter}"] if options.filter else []
                 words += ["--stock"] if variant == "stock" else []
                 one = replace(what, program=tuple(words), echo="echo")
                 place = folder / f"{dims.name()}-{variant}"
+                if real:
+                    place /= f"{len(said[variant]) + 1:02}"
                 case = run.measure(lab, one, dims, variant, place, groups=False)
                 if dry_run():
                     continue
                 text = measured(case)
                 (place / "bench.json").write_text(text)
-                found += costs(json.loads(text), dims, variant, real=real)
-                print(f"  {dims.name()} {variant} …", file=sys.stderr, flush=True)
+                said[variant].append(json.loads(text))
+                number = f" ({len(said[variant])}/{options.runs})" if real else ""
+                print(f"  {dims.name()} {variant} …{number}", file=sys.stderr, flush=True)
+            if not dry_run():
+                for variant in VARIANTS:
+                    found += costs(said[variant], dims, variant, real=real)
         if dry_run():
             return 0
         counted: list[Scheduling] = []
@@ -244,7 +266,7 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping
             "context": {
                 "command": shlex.join(["lab", *sys.argv[1:]]),
                 "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-                "shift": next(iter(what.matrix())).shift,
+                **({"runs": options.runs} if real else {"shift": next(iter(what.matrix())).shift}),
                 "xen_base": options.xen,
                 **accelerator,
                 "hashes": {v: dict(lab.build(v).hashes) for v in VARIANTS},

@@ -212,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     bencher.add_argument("--scheduler", type=_words, default=(), metavar="A,B")
     bencher.add_argument("--shift", type=int, help="2^SHIFT ns of virtual time an instruction")
     _add_accel(bencher)
+    _add_runs(bencher)
     bencher.add_argument("--filter", default="", metavar="REGEX", help="these benchmarks alone")
     bencher.add_argument("--no-schedule", action="store_true", help="leave schedule() out")
     bencher.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="gets the run")
@@ -322,7 +323,11 @@ def _add_accel(parser: argparse.ArgumentParser) -> None:
 
 def _add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--runs", type=int, default=kvm.RUNS, metavar="N", help="of each case in real time"
+        "--runs",
+        type=int,
+        default=kvm.RUNS,
+        metavar="N",
+        help="of each case or benchmark, in real time (%(default)s)",
     )
 
 
@@ -475,6 +480,8 @@ def _kvm_host(options: argparse.Namespace, build: Builder) -> int:
     layout = Layout.from_environment()
     keep = Path(getattr(inner, "out", RESULTS)).resolve()
     words = [str(REPOSITORY / "harness" / "lab"), *options.words]
+    if getattr(inner, "watchdog", None) == qemu.DEFAULT_WATCHDOG_S:
+        words += ["--watchdog", str(kvmhost.WATCHDOG_S)]
     if hasattr(inner, "accel"):
         words += ["--accel", qemu.KVM]
     return kvmhost.run(kvm_host(layout), built[0].qemu, words, keep, layout.build / "logs")

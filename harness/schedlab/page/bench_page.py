@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schedlab import stats
 from schedlab.page.document import (
     Document,
     Facts,
@@ -27,24 +28,25 @@ def page(found: Mapping[str, Any]) -> Document:
     """The whole."""
     benchmarks, counted = found["benchmarks"], found["schedule"]
     real = found["context"]["accelerator"] == KVM
-    mips = 1000 / 2 ** found["context"]["shift"]
-    document = Document("What operations cost", _REAL if real else _lead(mips))
-    unit = "ns" if real else "instructions"
+    lead = _REAL if real else _lead(1000 / 2 ** found["context"]["shift"])
+    document = Document("What operations cost", lead)
+    unit = "us" if real else "instructions"
     document.add(*of_no_worth(found["context"]), Facts(tuple(_facts(benchmarks, unit))))
     document.add(Heading("Domctls by the size of the group"), *_by_members(benchmarks, unit))
     if counted:
         document.add(Heading("schedule() by runnable vCPUs and groups"), *schedule(counted))
-    document.add(Heading("Every figure"), _table(benchmarks))
-    document.add(Heading("Context"), Listing(tuple(_context(found["context"]))))
+    document.add(*_against_stock(benchmarks, unit))
+    document.add(Heading("Every figure"), _real_table(benchmarks) if real else _table(benchmarks))
+    context, hashes = _context(found["context"])
+    document.add(Heading("Context"), Listing(context), hashes)
     return document
 
 
 _REAL = (
     "Google Benchmark in dom0, on one pCPU, under KVM: real time, of this host and as noisy as it "
-    "is, with dom0's kernel and libxenctrl in it."
+    "is, with dom0's kernel and libxenctrl in it. Figures are medians of several runs, each on a "
+    "machine of its own."
 )
-# What a figure is, by its unit.
-_KEY = {"ns": "time_ns", "instructions": "instructions"}
 
 
 def _lead(mips: float) -> str:
@@ -56,12 +58,16 @@ def _lead(mips: float) -> str:
     )
 
 
+def _value(benchmark: Mapping[str, Any], unit: str) -> float:
+    return float(benchmark["time_ns"] / 1e3 if unit == "us" else benchmark["instructions"])
+
+
 def _one(
     benchmarks: Sequence[Mapping[str, Any]], wanted: tuple[str, str, str, int], unit: str
 ) -> float | None:
     for b in benchmarks:
         if (b["scheduler"], b["variant"], b["name"], b["members"]) == wanted:
-            return float(b[_KEY[unit]])
+            return _value(b, unit)
     return None
 
 
@@ -98,7 +104,7 @@ def _by_members(benchmarks: Sequence[Mapping[str, Any]], unit: str) -> list[Figu
             ("the domctls that were there", [n for n in names if not n.startswith("scheddom")]),
         ):
             points = {
-                n: [(b["members"], b[_KEY[unit]]) for b in mine if b["name"] == n] for n in chosen
+                n: [(b["members"], _value(b, unit)) for b in mine if b["name"] == n] for n in chosen
             }
             if not points:
                 continue
@@ -155,24 +161,68 @@ def schedule(counted: Sequence[Mapping[str, Any]]) -> list[Figure | Table | Text
     return out
 
 
+def _against_stock(benchmarks: Sequence[Mapping[str, Any]], unit: str) -> list[Heading | Table]:
+    """What is on both hypervisors; where time is real, with the chance of such a difference."""
+    both: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for b in benchmarks:
+        if not b["members"]:
+            both.setdefault((b["scheduler"], _plain(b["name"])), {})[b["variant"]] = b
+    rows = []
+    for (scheduler, name), found in both.items():
+        if len(found) == 2:
+            stock, patched = (_value(found[v], unit) for v in ("stock", "patched"))
+            change = 100 * (patched - stock) / stock
+            times = [list(found[v].get("times_ns", ())) for v in ("stock", "patched")]
+            enough = min(map(len, times)) >= stats.LEAST_RUNS
+            p = stats.permutation_test(times[0], times[1]) if enough else None
+            rows.append((scheduler, name, stock, patched, change, p))
+    if not rows:
+        return []
+    columns = ("scheduler", "operation", f"stock, {unit}", f"patched, {unit}", "difference, %")
+    said = "Of domains in no group."
+    if unit == "us":
+        said += " p: how often chance makes a difference of the means as large (permutation test)."
+        return [Heading("Patched against stock"), Table((*columns, "p"), tuple(rows), said)]
+    return [Heading("Patched against stock"), Table(columns, tuple(r[:-1] for r in rows), said)]
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(_MEMBERS).removesuffix(_ALONE)
+
+
 def _table(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
     columns = ("scheduler", "Xen", "operation", "members", "us", "instructions")
     rows = tuple(
         (
-            *(b["scheduler"], b["variant"], b["name"].removesuffix(_MEMBERS).removesuffix(_ALONE)),
+            *(b["scheduler"], b["variant"], _plain(b["name"])),
             *(b["members"], b["time_ns"] / 1e3, b["instructions"]),
         )
         for b in benchmarks
     )
-    return Table(columns, rows, "0 members: a domain in no group.", digits=1)
+    return Table(columns, rows, _ZERO, digits=1)
 
 
-def _context(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    out = []
-    for name, value in context.items():
-        if isinstance(value, dict):
-            for variant, hashes in value.items():
-                out += [(f"{variant} {what}", str(digest)) for what, digest in hashes.items()]
-        else:
-            out.append((name, str(value)))
-    return out
+def _real_table(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
+    columns = ("scheduler", "Xen", "operation", "members", "median, us", "least", "most", "n")
+    rows = tuple(
+        (
+            *(b["scheduler"], b["variant"], _plain(b["name"]), b["members"], b["time_ns"] / 1e3),
+            *(min(b["times_ns"]) / 1e3, max(b["times_ns"]) / 1e3, len(b["times_ns"])),
+        )
+        for b in benchmarks
+    )
+    return Table(columns, rows, _ZERO, digits=1)
+
+
+_ZERO = "0 members: a domain in no group."
+
+
+def _context(context: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], Table]:
+    """All but the hashes, and those."""
+    plain = tuple((name, str(value)) for name, value in context.items() if name != "hashes")
+    hashes = tuple(
+        (variant, what, str(digest))
+        for variant, found in context["hashes"].items()
+        for what, digest in found.items()
+    )
+    return plain, Table(("Xen", "input", "sha256"), hashes, "hashes of every input", folded=True)
