@@ -481,7 +481,7 @@ def _kvm_host(options: argparse.Namespace, build: Builder) -> int:
     keep = Path(getattr(inner, "out", RESULTS)).resolve()
     words = [str(REPOSITORY / "harness" / "lab"), *options.words]
     if getattr(inner, "watchdog", None) == qemu.DEFAULT_WATCHDOG_S:
-        words += ["--watchdog", str(kvmhost.WATCHDOG_S)]
+        words += ["--watchdog", f"{kvmhost.WATCHDOG_S:g}"]
     if hasattr(inner, "accel"):
         words += ["--accel", qemu.KVM]
     return kvmhost.run(kvm_host(layout), built[0].qemu, words, keep, layout.build / "logs")

@@ -180,10 +180,12 @@ def _against_stock(benchmarks: Sequence[Mapping[str, Any]], unit: str) -> list[H
         return []
     columns = ("scheduler", "operation", f"stock, {unit}", f"patched, {unit}", "difference, %")
     said = "Of domains in no group."
-    if unit == "us":
+    if any(row[-1] is not None for row in rows):
         said += " p: how often chance makes a difference of the means as large (permutation test)."
-        return [Heading("Patched against stock"), Table((*columns, "p"), tuple(rows), said)]
-    return [Heading("Patched against stock"), Table(columns, tuple(r[:-1] for r in rows), said)]
+        table = Table((*columns, "p"), tuple(rows), said)
+    else:
+        table = Table(columns, tuple(row[:-1] for row in rows), said, digits=2)
+    return [Heading("Patched against stock"), table]
 
 
 def _plain(name: str) -> str:

@@ -138,7 +138,10 @@ Scale = Linear | Exact | Log | Names
 
 @dataclass
 class Chart:
-    """Axes, and what is drawn between them.  Coordinates are the data's."""
+    """Axes, and what is drawn between them.  Coordinates are the data's.
+
+    ``left``: pixels beside the y axis; 0: what its ticks and its name need.
+    """
 
     title: str
     x: Scale
@@ -147,9 +150,13 @@ class Chart:
     y_label: str = ""
     width: int = 420
     height: int = 270
-    left: int = 54
+    left: int = 0
     parts: list[str] = field(default_factory=list)
     legend: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        widest = max((len(text) for _, text in self.y.ticks()), default=0)
+        self.left = self.left or max(54, 26 + 7 * widest)
 
     @property
     def _rows(self) -> list[list[tuple[int, str, str]]]:
