@@ -30,9 +30,9 @@ def lock(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_repository_s_own() -> None:
-    """Both bases of Xen, the kernel and QEMU are locked; nothing names a host."""
+    """Both bases of Xen, the kernels and QEMU are locked; nothing names a host."""
     path = REPOSITORY / "harness" / "lock.toml"
-    assert set(load(path)) == {"xen-4_17", "xen-4_20", "kernel", "qemu"}
+    assert set(load(path)) == {"xen-4_17", "xen-4_20", "kernel", "qemu", "host-kernel"}
     assert "://" not in path.read_text()
 
 
