@@ -449,6 +449,8 @@ def _accelerator(options: argparse.Namespace, lab: Lab, variant: str) -> dict[st
     if wanted == qemu.TCG or dry_run():
         return {"accelerator": qemu.TCG}
     probed = kvm.probe(kvm.booter(lab, variant))
+    if not probed.usable and os.environ.get(kvm.EMULATED):
+        raise LabError(f"on the emulated host: {probed.found}", "real time was all it is for")
     used = qemu.KVM if probed.usable else qemu.TCG
     going = "" if probed.usable else "; going on with TCG, in virtual time"
     print(f"lab: kvm: {probed.found}{going}", file=sys.stderr, flush=True)

@@ -27,7 +27,7 @@ from schedlab.core.errors import LabError
 from schedlab.qemu import QemuBuild
 
 CPUS, MEMORY_MIB = 2, 4096
-BOOT_LIMIT_S = 180.0
+BOOT_LIMIT_S = 300.0
 # Of the command's, where it has one and is not told another: all is slow there.
 WATCHDOG_S = 600.0
 _KERNEL_ARGS = "console=ttyS0 mitigations=off tsc=reliable panic=-1"

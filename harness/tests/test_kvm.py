@@ -146,6 +146,20 @@ def test_refused_goes_on(
     assert "there is no" in context["kvm_probe"]
 
 
+def test_refused_on_the_emulated_host(
+    tmp_path: Path,
+    fake_build: Build,
+    own_build_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """There it does not go on: virtual time is to be had without it."""
+    monkeypatch.setattr(kvm, "DEVICE", tmp_path / "none")
+    monkeypatch.setenv(kvm.EMULATED, "made of paper")
+    assert run(tmp_path, fake_build) == (2, {})
+    assert "on the emulated host: there is no" in capsys.readouterr().err
+
+
 def test_unknown(tmp_path: Path, fake_build: Build, own_build_folder: Path) -> None:
     """Neither tcg nor kvm; and too few runs."""
     assert run(tmp_path, fake_build, "--accel", "hvf")[0] == 2
