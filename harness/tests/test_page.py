@@ -62,6 +62,14 @@ def test_scales() -> None:
     assert Linear(5, 5).ends == (5, 6) or Linear(5, 5).ends[1] > 5
 
 
+def test_room_for_ticks() -> None:
+    """What the y axis says does not run into its name, which is 12 pixels from the left."""
+    assert Chart("", Linear(0, 1), Linear(0, 10)).left == 54
+    widest = len("100,000")
+    assert Chart("", Linear(0, 1), Log(1000, 100_000)).left >= 6 + 7 * widest + 12
+    assert Chart("", Linear(0, 1), Linear(0, 10), left=130).left == 130
+
+
 def test_chart_is_well_formed() -> None:
     """XML, text escaped, nothing outside of the frame, and legend in it."""
     chart = Chart("<a> & b", Linear(0, 10), Linear(0, 10), "x", "y")
