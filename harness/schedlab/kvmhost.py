@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from schedlab import kvm, qemu
+from schedlab import kvm, qemu, report
 from schedlab.build.kvmhost import KvmHost
 from schedlab.core.command import dry_run
 from schedlab.core.errors import LabError
@@ -79,7 +79,11 @@ def run(host: KvmHost, qemu_build: QemuBuild, words: Sequence[str], keep: Path, 
     to ``logs``, where the host does not come up, or ends before the command has.
     """
     version = qemu_build.version
-    env = {**os.environ, kvm.EMULATED: f"emulated by QEMU {version}"}
+    env = {
+        **os.environ,
+        kvm.EMULATED: f"emulated by QEMU {version}",
+        report.MAKER: str(os.getpid()),
+    }
     with tempfile.TemporaryDirectory(prefix="nemesis-") as name:
         exchange = Path(name)
         argv = command(host, qemu_build, exchange, keep)
@@ -91,7 +95,10 @@ def run(host: KvmHost, qemu_build: QemuBuild, words: Sequence[str], keep: Path, 
         (exchange / "keep").write_text(str(keep))
         (exchange / "command.sh").write_text(text)
         print(f"  a host with KVM (kernel {host.version}, emulated) …", file=sys.stderr, flush=True)
-        _wait(argv, {**os.environ, **qemu_build.env}, exchange)
+        try:
+            _wait(argv, {**os.environ, **qemu_build.env}, exchange)
+        finally:
+            report.clean_leftovers(keep, os.getpid())
         try:
             return int((exchange / "status").read_text())
         except (FileNotFoundError, ValueError):

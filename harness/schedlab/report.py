@@ -20,6 +20,8 @@ from schedlab.run import Case, hello_of
 FORMAT = 1
 RESULT_FILE = "result.json"
 _TEMPORARY = ".tmp-"
+# On an emulated host (kvmhost.py): the pid, on this machine, of who makes the run.
+MAKER = "NEMESIS_MAKER"
 
 _HEADINGS = (
     *("scheduler", "pCPUs", "phase", "domains", "cap %", "share %", "error %", "worst %"),
@@ -214,7 +216,7 @@ def new_run(root: Path, name: str) -> Iterator[Path]:
     now_ns = time.time_ns()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_ns // 10**9))
     stamp += f".{now_ns // 10**6 % 1000:03}Z"
-    temporary = root / f"{_TEMPORARY}{os.getpid()}-{stamp}-{name}"
+    temporary = root / f"{_TEMPORARY}{os.environ.get(MAKER) or os.getpid()}-{stamp}-{name}"
     temporary.mkdir()
     try:
         yield temporary
@@ -229,12 +231,15 @@ def final_name(temporary: Path) -> Path:
     return temporary.with_name(f"{stamp}-{name}-{pid}")
 
 
-def clean_leftovers(root: Path) -> list[Path]:
-    """Remove half-made runs whose maker is gone."""
-    removed = []
+def clean_leftovers(root: Path, maker: int | None = None) -> list[Path]:
+    """Remove half-made runs whose maker is gone, and that maker's."""
+    removed: list[Path] = []
+    if MAKER in os.environ:
+        # Who runs on the machine whose folder this is cannot be seen from here.
+        return removed
     for folder in sorted(root.glob(f"{_TEMPORARY}*")):
         pid = folder.name.removeprefix(_TEMPORARY).split("-", 1)[0]
-        if not (pid.isdigit() and Path("/proc", pid).exists()):
+        if pid == str(maker) or not (pid.isdigit() and Path("/proc", pid).exists()):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
     return removed

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from schedlab import cli, kvmhost
+from schedlab import cli, kvmhost, report
 from schedlab.build.kvmhost import KvmHost
 from schedlab.core.errors import LabError
 from tests.fakes import FakeQemu
@@ -84,6 +84,44 @@ def test_a_host_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         kvmhost.run(HOST, fake(tmp_path, does), ["true"], tmp_path / "r", tmp_path / "logs")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_half_made_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by who makes them here: a host that dies leaves none, and takes nobody else's."""
+    keep = tmp_path / "results"
+    other = keep / f".tmp-{os.getppid()}-20260101T000000.000Z-another"
+    other.mkdir(parents=True)
+    text = (
+        "from schedlab import report; from pathlib import Path\n"
+        f"with report.new_run(Path({str(keep)!r}), 'mine') as folder: print(folder); {{}}"
+    )
+    root = str(Path(__file__).resolve().parents[1])
+    monkeypatch.setenv("PYTHONPATH", root)
+    monkeypatch.setattr(kvmhost, "_PASSED", (*kvmhost._PASSED, "PYTHONPATH"))
+    monkeypatch.setattr(kvmhost, "_as_user", lambda: [])
+
+    def run(ends: str) -> set[str]:
+        words = ["/usr/bin/python3", "-c", text.format(ends)]
+        try:
+            kvmhost.run(HOST, fake(tmp_path, RUNS), words, keep, tmp_path / "logs")
+        finally:
+            assert other.is_dir()
+        return {path.name for path in keep.iterdir()} - {other.name}
+
+    (whole,) = run("pass")
+    assert whole.endswith(f"-mine-{os.getpid()}")
+    # Nothing is swept up there, as when the machine ends.
+    assert run("import os; os._exit(9)") == {whole}
+
+
+def test_whose_makers_cannot_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the emulated host nothing is swept: a maker here has a pid that is nobody's there."""
+    gone = tmp_path / ".tmp-99999999-20260101T000000.000Z-another"
+    gone.mkdir()
+    monkeypatch.setenv(report.MAKER, "1")
+    assert report.clean_leftovers(tmp_path) == [] and gone.is_dir()
+    monkeypatch.delenv(report.MAKER)
+    assert report.clean_leftovers(tmp_path) == [gone] and not gone.exists()
 
 
 def test_interrupted(tmp_path: Path) -> None:
