@@ -177,6 +177,7 @@ def main(
                 "wall_s": time.time() - started,
                 **(accelerator if ready else {}),
                 "time": "real" if real else "virtual",
+                **({"runs": options.runs} if real and ready else {}),
             },
         )
         report.write_json(folder / "compare.json", found)

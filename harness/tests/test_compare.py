@@ -236,6 +236,7 @@ def test_the_command_in_real_time(
     (run,) = out.iterdir()
     found = json.loads((run / "compare.json").read_text())
     assert (found["context"]["time"], found["context"]["accelerator"]) == ("real", "kvm")
+    assert found["context"]["runs"] == 10
     sizes = {row["status"]: (len(row["a"]), len(row["b"])) for row in found["rows"]}
     assert sizes.pop(compare.ONLY_B) == (0, 10) and set(sizes.values()) == {(10, 10)}
     assert all(row["p"] == 1.0 for row in found["rows"] if row["status"] == compare.SAME)
