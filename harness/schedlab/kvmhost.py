@@ -38,7 +38,7 @@ _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "CCACHE_DIR", "XEN", "NO_CACHE")
 
 
 def command(host: KvmHost, qemu_build: QemuBuild, exchange: Path, keep: Path) -> list[str]:
-    """QEMU's.  exchange: its folder here and there; keep: a folder that may be written to."""
+    """QEMU's.  exchange: what init and we share; keep: a folder that may be written to."""
 
     def share(tag: str, path: Path, options: str = "") -> tuple[str, str]:
         quoted = str(path).replace(",", ",,")
@@ -50,7 +50,7 @@ def command(host: KvmHost, qemu_build: QemuBuild, exchange: Path, keep: Path) ->
         *("-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "max"),
         *("-smp", str(CPUS), "-m", str(MEMORY_MIB)),
         *("-kernel", str(host.kernel), "-initrd", str(host.initramfs)),
-        *("-append", f"{_KERNEL_ARGS} exchange={exchange}"),
+        *("-append", _KERNEL_ARGS),
         *("-serial", f"file:{exchange / _CONSOLE_FILE}"),
         *("-chardev", "stdio,id=out,signal=off", "-serial", "chardev:out"),
         *share("root", Path("/"), ",readonly=on,multidevs=remap"),

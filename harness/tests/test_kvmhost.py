@@ -15,10 +15,11 @@ from schedlab.core.errors import LabError
 from tests.fakes import FakeQemu
 
 HOST = KvmHost(Path("vmlinuz"), Path("initramfs"), "6.1-fake")
-# Stands for QEMU and the host in it: finds the folder "exchange" in the kernel's command line.
+# Stands for QEMU and the host in it: finds the folder "exchange" among those that are shared.
 FAKE = """\
 #!/bin/sh
-for word; do case $word in *exchange=*) exchange=${word##*exchange=} ;; esac; done
+for word; do case $word in *,mount_tag=exchange,*) exchange=${word#local,path=} ;; esac; done
+exchange=${exchange%%,*}
 echo "Linux version 6.1-fake" >"$exchange/console.log"
 """
 RUNS = 'touch "$exchange/started"; env -i sh "$exchange/command.sh"; echo $? >"$exchange/status"'
@@ -57,7 +58,7 @@ def test_the_folders_are_shared(tmp_path: Path) -> None:
     assert [one for one in shares if "readonly=on" in one] == [shares[0]]
     assert shares[0].startswith("local,path=/,mount_tag=root,")
     assert shares[2].startswith("local,path=/my,,results,mount_tag=keep,")
-    assert f"exchange={tmp_path}" in words[words.index("-append") + 1].split()
+    assert shares[1].startswith(f"local,path={tmp_path},mount_tag=exchange,")
 
 
 def test_as_the_caller() -> None:
