@@ -49,6 +49,21 @@ def test_missing_program() -> None:
     assert "make setup" in caught.value.remedy
 
 
+def test_missing_beside_a_folder_that_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PATH may have folders that this user may not read; a file that may not be run is another."""
+
+    def refuse(*words: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied", "no-such-program")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(LabError, match="no-such-program is not there"):
+        run(["no-such-program"])
+    with pytest.raises(PermissionError):
+        run([tmp_path / "no-such-program"])
+
+
 def test_dry_only_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

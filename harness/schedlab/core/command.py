@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,11 @@ def _run(
             errors="replace",
             start_new_session=True,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:
+        # A folder of PATH that may not be read hides that a program is nowhere.
+        denied = isinstance(error, PermissionError)
+        if denied and ("/" in words[0] or shutil.which(words[0]) is not None):
+            raise
         missing = error.filename or words[0]
         raise LabError(f"{name}: {missing} is not there", "`make setup` installs it") from error
     finally:
