@@ -212,13 +212,6 @@ def scheduling(
     return found
 
 
-def _order(runs: int) -> list[str]:
-    """In real time, patched and stock in turn."""
-    if runs < 1:
-        raise LabError(f"--runs {runs} measures nothing", "give 1 or more")
-    return [VARIANTS["AB".index(which)] for which in stats.abba(runs)]
-
-
 def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping[str, str]) -> int:
     """Exit status 0: measured.  ``lab`` boots the image with the benchmarks, ``plain`` does not.
 
@@ -226,6 +219,8 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping
     """
     started = time.time()
     real = lab.accel == KVM
+    if real and options.runs < 1:
+        raise LabError(f"--runs {options.runs} measures nothing", "give 1 or more")
     what = scenario.override(
         scenario.parse(SCENARIO, Path("bench.toml")),
         schedulers=options.scheduler,
@@ -235,22 +230,22 @@ def main(options: argparse.Namespace, lab: Lab, plain: Lab, accelerator: Mapping
     with report.new_run(options.out, "bench") as folder:
         for dims in what.matrix():
             said: dict[str, list[Mapping[str, Any]]] = {variant: [] for variant in VARIANTS}
-            for variant in _order(options.runs) if real else VARIANTS:
+            for variant, number in stats.turns(VARIANTS, options.runs if real else 1):
                 words = ["/bench", "--benchmark_format=json"]
                 words += [f"--benchmark_filter={options.filter}"] if options.filter else []
                 words += ["--stock"] if variant == "stock" else []
                 one = replace(what, program=tuple(words), echo="echo")
                 place = folder / f"{dims.name()}-{variant}"
                 if real:
-                    place /= f"{len(said[variant]) + 1:02}"
+                    place /= f"{number:02}"
                 case = run.measure(lab, one, dims, variant, place, groups=False)
                 if dry_run():
                     continue
                 text = measured(case)
                 (place / "bench.json").write_text(text)
                 said[variant].append(json.loads(text))
-                number = f" ({len(said[variant])}/{options.runs})" if real else ""
-                print(f"  {dims.name()} {variant} …{number}", file=sys.stderr, flush=True)
+                which = f" ({number}/{options.runs})" if real else ""
+                print(f"  {dims.name()} {variant} …{which}", file=sys.stderr, flush=True)
             if not dry_run():
                 for variant in VARIANTS:
                     found += costs(said[variant], dims, variant, real=real)

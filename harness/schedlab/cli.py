@@ -474,8 +474,10 @@ def _kvm_host(options: argparse.Namespace, build: Builder) -> int:
     from schedlab.build.kvmhost import kvm_host
 
     inner = _parser().parse_args(options.words)
-    if inner.action is _kvm_host:
-        raise LabError("kvm-host in kvm-host", "one is enough")
+    if inner.action is not _probe and not hasattr(inner, "accel"):
+        raise LabError(
+            f"{inner.command} is not done in real time", "probe, run, bench, compare are"
+        )
     # What is not there yet would be built on the emulated processor, and lost.
     base = getattr(inner, "xen", None) or DEFAULT_BASE
     built = [bench.with_bench(build(base, variant)) for variant in bench.VARIANTS]

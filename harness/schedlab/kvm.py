@@ -151,24 +151,23 @@ def enough(runs: int) -> None:
 def _cell(
     lab: Lab, what: Scenario, dims: Dims, variant: str, with_stock: bool, folder: Path, runs: int
 ) -> tuple[Case, Case | None]:
-    """A is stock, B is the variant."""
-    cases: dict[str, list[Case]] = {"A": [], "B": []}
-    for which in stats.abba(runs) if with_stock else "B" * runs:
-        number = len(cases[which]) + 1
-        if which == "A":
-            where = folder / f"{dims.name()}-stock" / f"{number:02}"
-            cases[which].append(run.reference(lab, what, dims, where))
+    """In turn with stock, where that is asked for."""
+    cases: dict[str, list[Case]] = {"stock": [], variant: []}
+    for name, number in stats.turns(["stock", variant] if with_stock else [variant], runs):
+        where = folder / f"{dims.name()}-{name}" / f"{number:02}"
+        if with_stock and name == "stock":
+            cases[name].append(run.reference(lab, what, dims, where))
         else:
-            where = folder / f"{dims.name()}-{variant}" / f"{number:02}"
-            cases[which].append(run.measure(lab, what, dims, variant, where))
+            cases[name].append(run.measure(lab, what, dims, variant, where))
         if not dry_run():
-            last = cases[which][-1]
+            last = cases[name][-1]
             said = f"{last.judgement.verdict.word}, {last.outcome.wall_s:.1f} s"
-            text = f"  {dims.name()} {last.variant} … {said} ({number}/{runs})"
+            text = f"  {dims.name()} {name} … {said} ({number}/{runs})"
             print(text, file=sys.stderr, flush=True)
-    stock = [case.judgement for case in cases["A"]]
-    ours = combine([case.judgement for case in cases["B"]], stock)
-    first, reference = cases["B"][0], next(iter(cases["A"]), None)
+    references = cases["stock"] if with_stock else []
+    stock = [case.judgement for case in references]
+    ours = combine([case.judgement for case in cases[variant]], stock)
+    first, reference = cases[variant][0], next(iter(references), None)
     return (
         replace(first, judgement=ours),
         None if reference is None else replace(reference, judgement=combine(stock, [])),

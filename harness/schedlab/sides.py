@@ -138,7 +138,9 @@ def main(
     named = dict(zip("ab", sides))
     results = {n: [json.loads(s.run.read_text())] for n, s in named.items() if s.run is not None}
     ready = {n: labs(side) for n, side in named.items() if side.run is None}
-    real = _real([*_times(results), *(accelerator.get("time", "virtual") for _ in ready)])
+    contexts = [one["context"] for found in results.values() for one in found]
+    contexts += [accelerator for _ in ready]
+    real = _real([context.get("time", "virtual") for context in contexts])
     for name, lab in ready.items():
         side = named[name]
         builds = {dims.variant(side.variant) for one in what for dims in cells(one, side)}
@@ -167,7 +169,7 @@ def main(
             for one in results[name]:
                 (folder / name).mkdir(exist_ok=True)
                 report.write_json(folder / name / f"{one['scenario']}.json", one)
-        rows = rows_of(results["a"], results["b"], sides)
+        rows = rows_of(results["a"], results["b"], sides, real)
         found = compare.as_json(
             rows,
             {name: _plain(side, results[name]) for name, side in named.items()},
@@ -206,10 +208,6 @@ def _verdict(cases: Sequence[Case]) -> Verdict:
     return worst(case.judgement.verdict for case in cases)
 
 
-def _times(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    return [one["context"].get("time", "virtual") for side in results.values() for one in side]
-
-
 def _real(times: Sequence[str]) -> bool:
     if len(set(times)) > 1:
         raise LabError("one side is in virtual time and one in real time", "compare like with like")
@@ -217,11 +215,10 @@ def _real(times: Sequence[str]) -> bool:
 
 
 def rows_of(
-    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]], sides: tuple[Side, Side]
+    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]], sides: tuple[Side, Side], real: bool
 ) -> list[compare.Row]:
     """From the sides' results to rows, without the dimensions that a side names."""
     ignore = {*sides[0].dims, *sides[1].dims}
-    real = _real(_times({"a": a, "b": b}))
     found = [
         [
             v
@@ -271,7 +268,7 @@ def _sampled(
         (Job(name, one, cells(one, sides[name])[k]), number)
         for one in what
         for k in range(max(len(cells(one, sides[name])) for name in labs))
-        for name, number in _turns(list(labs), runs)
+        for name, number in stats.turns(list(labs), runs)
         if k < len(cells(one, sides[name]))
     ]
     cases = []
@@ -290,12 +287,6 @@ def _sampled(
         ]
         for name in labs
     }
-
-
-def _turns(names: Sequence[str], runs: int) -> list[tuple[str, int]]:
-    """Whose turn it is, and which of its runs that is."""
-    order = stats.abba(runs).lower() if len(names) == 2 else names[0] * runs
-    return [(name, order[: k + 1].count(name)) for k, name in enumerate(order)]
 
 
 def _measure(

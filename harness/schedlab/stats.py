@@ -30,9 +30,13 @@ class Answer(Enum):
     UNDECIDED = "undecided"
 
 
-def abba(pairs: int) -> str:
-    """The order of two things measured in turn, so that a steady drift falls on both: ABBAABBA…"""
-    return "".join("AB" if i % 2 == 0 else "BA" for i in range(pairs))
+def turns(names: Sequence[str], runs: int) -> list[tuple[str, int]]:
+    """Whose turn it is, and which of its runs (from 1) that is.
+
+    Of two things in the order ABBAABBA…, so that a steady drift falls on both.
+    """
+    order = (names, names[::-1])
+    return [(name, number) for number in range(1, runs + 1) for name in order[(number - 1) % 2]]
 
 
 def p_mean_below(values: Sequence[float], bound: float) -> float:

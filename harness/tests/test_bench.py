@@ -127,13 +127,6 @@ def test_real_time() -> None:
     assert bench.table(costs).splitlines()[1].split()[-2:] == ["68.5", "-"]
 
 
-def test_in_turn() -> None:
-    """So that a host that grows slower does so for both."""
-    assert bench._order(2) == ["patched", "stock", "stock", "patched"]
-    with pytest.raises(LabError, match="--runs 0 measures nothing"):
-        bench._order(0)
-
-
 def test_too_few_runs_have_no_p() -> None:
     """Nine of each, however far apart."""
     found = [

@@ -16,12 +16,14 @@ def normal(mean: float, deviation: float, count: int = 10, seed: int = 1) -> lis
     return [draw.gauss(mean, deviation) for _ in range(count)]
 
 
-def test_abba() -> None:
-    """As often each, and a steady drift falls on both alike."""
-    order = stats.abba(10)
+def test_turns() -> None:
+    """As often each, and a steady drift falls on both alike; one alone has all turns."""
+    order = "".join(name for name, _ in stats.turns("AB", 10))
     assert order.startswith("ABBAABBA") and order.count("A") == order.count("B") == 10
     at = {which: sum(i for i, one in enumerate(order) if one == which) for which in "AB"}
     assert at["A"] == at["B"]
+    assert stats.turns("AB", 2) == [("A", 1), ("B", 1), ("B", 2), ("A", 2)]
+    assert stats.turns(["one"], 2) == [("one", 1), ("one", 2)]
 
 
 def test_by_hand() -> None:

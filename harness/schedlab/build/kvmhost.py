@@ -25,7 +25,7 @@ MODULES = (
     *("netfs", "fscache", "9pnet", "9pnet_virtio", "9p", "overlay"),
     *("irqbypass", "ccp", "kvm", "kvm-amd"),
 )
-_FOLDERS = ("bin", "dev", "lower", "modules", "proc", "root", "sys", "upper")
+_FOLDERS = ("bin", "dev", "lower", "machine", "modules", "proc", "sys", "upper")
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schedlab import stats
-from schedlab.page.document import (
-    Document,
-    Facts,
-    Figure,
-    Heading,
-    Listing,
-    Table,
-    Text,
-    of_no_worth,
-)
+from schedlab.page.document import Document, Facts, Figure, Heading, Listing, Table, Text
 from schedlab.page.svg import Chart, Linear, Log, Names
 from schedlab.qemu import KVM
 
@@ -29,9 +20,9 @@ def page(found: Mapping[str, Any]) -> Document:
     benchmarks, counted = found["benchmarks"], found["schedule"]
     real = found["context"]["accelerator"] == KVM
     lead = _REAL if real else _lead(1000 / 2 ** found["context"]["shift"])
-    document = Document("What operations cost", lead)
+    document = Document("What operations cost", lead, processor=found["context"].get("processor"))
     unit = "us" if real else "instructions"
-    document.add(*of_no_worth(found["context"]), Facts(tuple(_facts(benchmarks, unit))))
+    document.add(Facts(tuple(_facts(benchmarks, unit))))
     document.add(Heading("Domctls by the size of the group"), *_by_members(benchmarks, unit))
     if counted:
         document.add(Heading("schedule() by runnable vCPUs and groups"), *schedule(counted))

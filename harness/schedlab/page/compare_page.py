@@ -8,17 +8,7 @@ from typing import Any
 
 from schedlab import compare
 from schedlab.page import plots
-from schedlab.page.document import (
-    Cell,
-    Document,
-    Facts,
-    Figure,
-    Heading,
-    Listing,
-    Table,
-    Text,
-    of_no_worth,
-)
+from schedlab.page.document import Cell, Document, Facts, Figure, Heading, Listing, Table, Text
 from schedlab.page.svg import Chart, Linear, Log, Names, Scale
 
 _SHOWN = ("error", "worst", "uneven", "late", "share", "slices")
@@ -37,8 +27,10 @@ def page(found: Mapping[str, Any]) -> Document:
     """The whole."""
     a, b = found["a"]["text"], found["b"]["text"]
     rows = found["rows"]
-    document = Document(f"{a} against {b}", _lead(found))
-    document.add(*of_no_worth(found["context"]), Facts(tuple(_facts(found))))
+    document = Document(
+        f"{a} against {b}", _lead(found), processor=found["context"].get("processor")
+    )
+    document.add(Facts(tuple(_facts(found))))
     document.add(*_largest(rows, a, b))
     figures = [figure for metric in _SHOWN for figure in _figure(rows, metric, a, b)]
     document.add(Heading("Side by side"), *figures)

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from schedlab.page import svg
 
@@ -57,14 +56,6 @@ class Table:
     folded: bool = False
 
 
-def of_no_worth(context: Mapping[str, Any]) -> list[Text]:
-    """What a page of real time says first, where the processor is none (``lab kvm-host``)."""
-    processor = context.get("processor")
-    if not processor:
-        return []
-    return [Text(f"The processor is {processor}: times of this page say nothing of hardware.")]
-
-
 @dataclass(frozen=True)
 class Listing:
     """Names and values, as of a context; values may be long."""
@@ -84,11 +75,20 @@ Block = Heading | Text | Facts | Figure | Table | Listing | Links
 
 @dataclass
 class Document:
-    """A title, a sentence, and blocks."""
+    """A title, a sentence, and blocks.
+
+    ``processor``: where time is real and the processor is none, what it is (``lab kvm-host``).
+    """
 
     title: str
     lead: str
     blocks: list[Block] = field(default_factory=list)
+    processor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.processor:
+            said = f"The processor is {self.processor}: times of this page say nothing of hardware."
+            self.add(Text(said))
 
     def add(self, *blocks: Block) -> None:
         """At the end."""

@@ -7,16 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schedlab.page import plots
-from schedlab.page.document import (
-    Document,
-    Facts,
-    Figure,
-    Heading,
-    Listing,
-    Table,
-    Text,
-    of_no_worth,
-)
+from schedlab.page.document import Document, Facts, Figure, Heading, Listing, Table, Text
 
 # Charts over time, one a case: the rest is in the tables.
 MOST_CASES = 12
@@ -28,9 +19,13 @@ def page(result: Mapping[str, Any], pictures: Sequence[Figure] = ()) -> Document
     """The whole; ``pictures`` come first among the charts."""
     cases = result["cases"]
     context = result["context"]
-    document = Document(f"{result['scenario']}: {result['verdict']}", _lead(result))
+    document = Document(
+        f"{result['scenario']}: {result['verdict']}",
+        _lead(result),
+        processor=context.get("processor"),
+    )
     real = context.get("time") == "real"
-    document.add(*of_no_worth(context), Facts(tuple(_facts(result))))
+    document.add(Facts(tuple(_facts(result))))
     document.add(*_wrong(cases))
     document.add(Heading("What happened"), *pictures, *_over_time(cases))
     document.add(*_errors(cases), *_splits(cases), *_delays(cases))
